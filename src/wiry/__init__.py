@@ -1,0 +1,1 @@
+"""wiry: find, train, judge and ship neural networks that are sparse and adversarially robust."""

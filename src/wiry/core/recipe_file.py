@@ -1,0 +1,142 @@
+"""Recipes as YAML: reading, `--set` overrides, writing, and the JSON schema for editors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from wiry.core.errors import UserError, closest
+from wiry.core.recipe import Recipe, Strict
+from wiry.core.registry import kinds, load_plugins, registry
+from wiry.core.types import parse_fractions
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe file and apply overrides `a.b=c` (list items by index: `stages.0.epochs=3`).
+
+    Raises:
+        UserError: for a missing or malformed file, an unknown key (with the closest one) or a bad
+            value.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"recipe {str(path)!r} is not valid YAML: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return parse_recipe(data, overrides, source=str(path))
+
+
+def parse_recipe(
+    data: Any, overrides: list[str] | None = None, *, source: str = "recipe"
+) -> Recipe:
+    """Make a recipe of plain data (see `load_recipe`)."""
+    if not isinstance(data, Mapping):
+        raise UserError(
+            f"{source}: a recipe is a mapping with name, data, model and stages, "
+            f"got {type(data).__name__}"
+        )
+    data = dict(data)
+    for override in overrides or []:
+        _override(data, override)
+    plugins = data.get("plugins") or []
+    if not isinstance(plugins, list) or not all(isinstance(m, str) for m in plugins):
+        raise UserError(f"{source}: plugins must be a list of module names, got {plugins!r}")
+    load_plugins(plugins)
+    try:
+        return Recipe.model_validate(parse_fractions(data))
+    except pydantic.ValidationError as error:
+        raise UserError(f"{source}: {_one_line(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Write a recipe as YAML without its defaults; `load_recipe` gives the same recipe back."""
+    data = recipe.model_dump(exclude_defaults=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of recipes with every registered component's fields."""
+    schema = Recipe.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+    for kind in kinds():
+        names = registry(kind).names()
+        options: list[dict[str, Any]] = [{"enum": names}]
+        for name in names:
+            fields = registry(kind).field_schema(name)
+            definitions.update(fields.pop("$defs", {}))
+            options.append(fields | {"description": registry(kind).summary(name)})
+        definitions[f"component-{kind}"] = {"anyOf": options}
+    _link_components(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _link_components(node: Any) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _link_components(item)
+    elif isinstance(node, dict):
+        if kind := node.pop("component", None):
+            node.pop("type", None)
+            node.pop("additionalProperties", None)
+            node["$ref"] = f"#/$defs/component-{kind}"
+        for item in node.values():
+            _link_components(item)
+
+
+def _override(data: Any, override: str) -> None:
+    path, found, text = override.partition("=")
+    if not found or not path:
+        raise UserError(f"--set {override!r}: write path=value, such as stages.0.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not valid YAML") from error
+    node, keys = data, path.split(".")
+    for position, key in enumerate(keys):
+        last = position == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdecimal() or int(key) >= len(node):
+                raise UserError(f"--set {override!r}: {key!r} is not an index below {len(node)}")
+            key = int(key)
+        elif not isinstance(node, dict):
+            raise UserError(
+                f"--set {override!r}: {'.'.join(keys[:position])!r} has no parts to set"
+            )
+        if last:
+            node[key] = value
+        else:
+            child = node[key] if isinstance(node, list) else node.get(key, {})
+            node[key] = node = {"name": child} if isinstance(child, str) else child
+
+
+def _one_line(error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
+        return f"unknown key {where!r}{closest(str(key), _keys_at(parents))}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{where}: missing; every {'recipe' if '.' not in where else 'stage'} needs it"
+    value = first.get("input")
+    shown = "" if first["type"] == "value_error" else f", got {repr(value)[:80]}"
+    return f"{where + ': ' if where else ''}{message}{shown}"
+
+
+def _keys_at(parents: list[Any]) -> list[str]:
+    node: type[Strict] = Recipe
+    for part in parents:
+        if isinstance(part, str) and part in node.model_fields:
+            annotation = node.model_fields[part].annotation
+            candidates = [annotation, *getattr(annotation, "__args__", ())]
+            node = next(
+                (c for c in candidates if isinstance(c, type) and issubclass(c, Strict)), node
+            )
+    return list(node.model_fields)

@@ -1,0 +1,53 @@
+"""What a sparsifier remembers between steps, kept apart from the method and from the model.
+
+Saving, resuming and broadcasting are written here once: a method that puts its tensors into
+`tensors` cannot forget them.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wiry.core.mask import Mask
+
+
+@dataclasses.dataclass
+class SparseState:
+    """Mask, position and named tensors of a sparsifier in one stage.
+
+    Attributes:
+        mask: the current mask; empty means dense.
+        step: optimizer steps taken in this stage.
+        total_steps: steps this stage will take, for schedules.
+        tensors: scores, duals, signs, dense copies by name.
+        generator: the sparsifier's own stream, saved with the state.
+    """
+
+    mask: Mask = dataclasses.field(default_factory=Mask)
+    step: int = 0
+    total_steps: int = 0
+    tensors: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
+
+    def progress(self) -> float:
+        """Return the share of the stage that is done, in [0, 1]."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain tensors and numbers, loadable with `weights_only=True`."""
+        return {
+            "mask": dict(self.mask),
+            "step": self.step,
+            "total_steps": self.total_steps,
+            "tensors": dict(self.tensors),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over everything `state_dict` returned."""
+        self.mask = Mask(saved["mask"])
+        self.step, self.total_steps = saved["step"], saved["total_steps"]
+        self.tensors = dict(saved["tensors"])
+        self.generator.set_state(saved["generator"])

@@ -1,0 +1,153 @@
+"""Lottery tickets: prune a share of what is left, rewind, train, again; and their controls.
+
+The rounds are stages (`Start` says which weights a level begins with and which it scores); here
+are the
+pruning rule of a round and the stage lists of the variants.
+"""
+
+import dataclasses
+import fnmatch
+
+from torch import nn
+
+from wiry.core.errors import UserError
+from wiry.core.mask import prunable
+from wiry.core.recipe import Stage, Start
+from wiry.core.registry import component, registry
+from wiry.core.state import SparseState
+from wiry.sparsify.base import Sparsifier, check_share
+from wiry.sparsify.magnitude import select_mask
+from wiry.sparsify.plan import density_name
+from wiry.sparsify.select import keep_counts, restrict
+
+
+@registry("sparsifier").register("prune-rate")
+@dataclasses.dataclass(frozen=True)
+class PruneRate(Sparsifier):
+    """Remove a share of the weights that are still alive: one round of iterative magnitude pruning.
+
+    Source: Frankle & Carbin 2019; Cosentino et al. 2019, section 4 (20 % in hidden layers, 10 % in
+        the
+    output layer, layer by layer). Differs: exact counts; the original code removes one weight more
+    per layer and round, and everything that ties with the cut-off.
+    """
+
+    rate: float = 0.2
+    """Share of the alive weights to remove, in [0, 1)."""
+    layer_rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Rates of single layers by name or pattern (`"head.weight": 0.1`).
+
+    Only with scope layerwise.
+    """
+    scope: str = "layerwise"
+    """`layerwise`: the share of each layer; `global`: of all layers in one ranking."""
+    score: component("score") = "magnitude"
+
+    def __post_init__(self) -> None:
+        check_share(self.rate, "rate")
+        for name, rate in self.layer_rates.items():
+            check_share(rate, f"layer_rates[{name!r}]")
+        if self.scope not in ("layerwise", "global"):
+            raise ValueError(f"scope must be 'layerwise' or 'global', got {self.scope!r}")
+        if self.layer_rates and self.scope == "global":
+            raise ValueError("layer_rates need scope 'layerwise'")
+
+    def setup(self, model: nn.Module, state: SparseState) -> None:
+        """Prune once, from the start mask."""
+        sizes = {name: p.numel() for name, p in prunable(model).items()}
+        alive = {
+            n: int(state.mask[n].sum()) if n in state.mask else size for n, size in sizes.items()
+        }
+        if self.scope == "global":
+            keep = sum(alive.values()) - round(self.rate * sum(alive.values()))
+            state.mask = select_mask(
+                model, state, 1 - keep / sum(sizes.values()), "global", self.score
+            )
+            return
+        for pattern in self.layer_rates:
+            if not fnmatch.filter(sizes, pattern):
+                raise UserError(
+                    f"sparsifier 'prune-rate': layer_rates names {pattern!r}, "
+                    f"the model has {', '.join(sizes)}"
+                )
+        scores = restrict(registry("score").build(self.score, model=model, state=state), state.mask)
+        counts = {name: count - round(self._rate_of(name) * count) for name, count in alive.items()}
+        state.mask = keep_counts(scores, counts)
+
+    def _rate_of(self, name: str) -> float:
+        matches = (
+            r for pattern, r in self.layer_rates.items() if fnmatch.fnmatchcase(name, pattern)
+        )
+        return next(matches, self.rate)
+
+
+def _levels(
+    method: str, path: list[float], dense: Stage, epochs: int, weights: str, mask: str = ""
+) -> list[Stage]:
+    """Return the dense stage and one level per density; each level scores the one before it."""
+    stages = [dense]
+    for density in path:
+        before = stages[-1].name
+        sparsifier = {"name": "magnitude", "sparsity": 1 - density}
+        start = Start(
+            weights=before if weights == "previous" else weights,
+            score=before,
+            mask="none" if len(stages) == 1 else before,
+        )
+        stages.append(
+            dense.model_copy(
+                update={
+                    "name": f"{method}-{density_name(density)}",
+                    "epochs": epochs,
+                    "start": start,
+                    "sparsifier": registry("sparsifier").normalize(sparsifier),
+                }
+            )
+        )
+    return stages
+
+
+@registry("method").register("lottery")
+def lottery(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
+    """Lottery tickets.
+
+    Prune by magnitude level by level, each level rewound to the initial weights.
+    """
+    return _levels("lottery", path, dense, epochs, f"{dense.name}@0it")
+
+
+@registry("method").register("lottery-dense")
+def lottery_dense(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
+    """Lottery tickets rewound to the end of dense training (the code of Cosentino 2019)."""
+    return _levels("lottery-dense", path, dense, epochs, dense.name)
+
+
+@registry("method").register("lottery-continued")
+def lottery_continued(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
+    """Iterative pruning without rewinding: every level trains on from the level before."""
+    return _levels("lottery-continued", path, dense, epochs, "previous")
+
+
+@registry("method").register("lottery-random")
+def lottery_random(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
+    """Control: the masks of iterative pruning on freshly drawn weights at every level."""
+    return _levels("lottery-random", path, dense, epochs, "reinit")
+
+
+@registry("method").register("lottery-shuffled")
+def lottery_shuffled(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
+    """Control: a ticket's layer densities and initial weights, the mask shuffled in each layer."""
+    stages = _levels("lottery", path, dense, epochs, f"{dense.name}@0it")
+    last = stages[-1]
+    start = Start(weights=f"{dense.name}@0it", mask=f"{last.name}:shuffled")
+    return [
+        *stages,
+        dense.model_copy(
+            update={
+                "name": f"lottery-shuffled-{density_name(path[-1])}",
+                "epochs": epochs,
+                "start": start,
+                "sparsifier": {"name": "fixed"},
+            }
+        ),
+    ]
