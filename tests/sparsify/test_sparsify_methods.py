@@ -109,7 +109,7 @@ def test_lottery_levels_score_the_level_before_and_start_from_the_first_weights(
     assert [s.name for s in stages] == ["dense", "lottery-0.5", "lottery-0.25"]
     assert [s.start.weights for s in stages[1:]] == ["dense@0it", "dense@0it"]
     assert [s.start.score for s in stages[1:]] == ["dense", "lottery-0.5"]
-    assert [s.start.mask for s in stages[1:]] == ["none", "lottery-0.5"]
+    assert [s.start.mask for s in stages[1:]] == ["dense", "lottery-0.5"]
 
 
 def test_an_unknown_method_names_the_closest():

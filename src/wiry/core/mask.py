@@ -12,14 +12,15 @@ from wiry.core.errors import UserError
 
 
 class Mask(Mapping[str, Tensor]):
-    """An immutable mapping parameter name -> bool tensor of the parameter's shape (True = kept).
+    """An immutable mapping, sorted by name: parameter name -> bool tensor (True = kept).
 
     Args:
         entries: the tensors; they are converted to bool and not copied where they are bool already.
     """
 
     def __init__(self, entries: Mapping[str, Tensor] | None = None) -> None:
-        self._entries = {name: value.bool() for name, value in (entries or {}).items()}
+        entries = entries or {}
+        self._entries = {name: entries[name].bool() for name in sorted(entries)}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._entries[name]

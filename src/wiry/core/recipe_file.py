@@ -1,5 +1,6 @@
 """Recipes as YAML: reading, `--set` overrides, writing, and the JSON schema for editors."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pydantic
 import yaml
 
 from wiry.core.errors import UserError, closest
-from wiry.core.recipe import Recipe, Strict
+from wiry.core.recipe import Recipe, Stage, Strict
 from wiry.core.registry import kinds, load_plugins, registry
 from wiry.core.types import parse_fractions
 
@@ -40,7 +41,7 @@ def parse_recipe(
             f"{source}: a recipe is a mapping with name, data, model and stages, "
             f"got {type(data).__name__}"
         )
-    data = dict(data)
+    data = copy.deepcopy(dict(data))
     for override in overrides or []:
         _override(data, override)
     plugins = data.get("plugins") or []
@@ -112,8 +113,14 @@ def _override(data: Any, override: str) -> None:
         if last:
             node[key] = value
         else:
-            child = node[key] if isinstance(node, list) else node.get(key, {})
+            child = node[key] if isinstance(node, list) else node.get(key, _default_at(str(key)))
             node[key] = node = {"name": child} if isinstance(child, str) else child
+
+
+def _default_at(key: str) -> Any:
+    """Return what an override starts from where the recipe says nothing: a stage's own default."""
+    field = Stage.model_fields.get(key)
+    return dict(field.default) if field is not None and isinstance(field.default, dict) else {}
 
 
 def _one_line(error: pydantic.ValidationError) -> str:

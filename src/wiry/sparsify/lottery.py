@@ -81,29 +81,20 @@ class PruneRate(Sparsifier):
         return next(matches, self.rate)
 
 
-def _levels(
-    method: str, path: list[float], dense: Stage, epochs: int, weights: str, mask: str = ""
-) -> list[Stage]:
+def _levels(method: str, path: list[float], dense: Stage, epochs: int, weights: str) -> list[Stage]:
     """Return the dense stage and one level per density; each level scores the one before it."""
     stages = [dense]
     for density in path:
         before = stages[-1].name
-        sparsifier = {"name": "magnitude", "sparsity": 1 - density}
         start = Start(
-            weights=before if weights == "previous" else weights,
-            score=before,
-            mask="none" if len(stages) == 1 else before,
+            weights=before if weights == "previous" else weights, mask=before, score=before
         )
-        stages.append(
-            dense.model_copy(
-                update={
-                    "name": f"{method}-{density_name(density)}",
-                    "epochs": epochs,
-                    "start": start,
-                    "sparsifier": registry("sparsifier").normalize(sparsifier),
-                }
-            )
+        sparsifier = registry("sparsifier").normalize(
+            {"name": "magnitude", "sparsity": 1 - density}
         )
+        name = f"{method}-{density_name(density)}"
+        change = {"name": name, "epochs": epochs, "start": start, "sparsifier": sparsifier}
+        stages.append(dense.model_copy(update=change))
     return stages
 
 

@@ -1,0 +1,62 @@
+"""Which attacks to use for what: training, choosing on validation, and the final word.
+
+Plain functions that return attacks; recipes name attacks themselves and do not go through here.
+"""
+
+from typing import cast
+
+from wiry.attacks.apgd import APGD
+from wiry.attacks.base import Attack, Norm
+from wiry.attacks.pgd import PGD
+from wiry.attacks.square import Square
+
+
+def strongest(eps: float, norm: str = "linf") -> tuple[Attack, ...]:
+    """Return the strongest evaluation wiry has: the worst case over these attacks is reported.
+
+    In linf and l2: Auto-PGD on the cross-entropy, Auto-PGD on the targeted difference-of-logits
+    ratio towards the nine likeliest wrong classes, and the Square Attack. It is AutoAttack of Croce
+    and Hein 2020 without FAB, so do not call it AutoAttack. In l1: PGD with restarts on the
+    cross-entropy and on the margin, which is weaker.
+
+    Args:
+        eps: radius of the ball, in pixels scaled to [0, 1].
+        norm: of the ball.
+
+    Raises:
+        ValueError: for a radius or a norm that no attack has.
+    """
+    norm = cast(Norm, norm)  # the attacks refuse any other
+    if norm == "l1":
+        return tuple(
+            PGD(eps, norm, steps=100, restarts=5, loss=loss, drop_fooled=True)
+            for loss in ("ce", "margin")
+        )
+    return (
+        APGD(eps, norm, loss="ce"),
+        APGD(eps, norm, loss="targeted-dlr"),
+        Square(eps, norm),
+    )
+
+
+def screen(eps: float, norm: str = "linf") -> tuple[Attack, ...]:
+    """Return a cheap evaluation for choosing among models on validation images.
+
+    PGD-20 on the margin, one random start; fooled images stop at once. It is stronger than PGD-10 of training, and other
+    than the attack that was trained against, but no final word.
+
+    Raises:
+        ValueError: for a radius or a norm that the attack does not have.
+    """
+    return (PGD(eps, cast(Norm, norm), steps=20, loss="margin", drop_fooled=True),)
+
+
+def training(eps: float, norm: str = "linf") -> Attack:
+    """Return the attack of adversarial training: PGD-10 with steps of eps / 4.
+
+    Source: Madry et al. 2018, CIFAR-10 (eps 8/255 with steps of 2/255).
+
+    Raises:
+        ValueError: for a radius or a norm that the attack does not have.
+    """
+    return PGD(eps, cast(Norm, norm), steps=10)  # 2.5 eps / 10 is eps / 4

@@ -1,0 +1,142 @@
+"""Balls around images: random points in them, steepest steps, and the way back into them.
+
+Everything is per image. Points are changed in place, because training calls this on every batch.
+Which loss is climbed, and how often, is for the attacks.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_TINY = 1e-12  # a zero gradient stays zero when it is normalised
+_L1_SHARE = 0.01  # share of the entries that one l1 step moves
+
+
+class Ball:
+    """The images within `eps` of `x` in `norm` and inside [0, 1].
+
+    Args:
+        x: the centres.
+        norm: "linf", "l2" or "l1".
+        eps: radius, in pixels scaled to [0, 1].
+    """
+
+    def __init__(self, x: Float[Tensor, "n c h w"], norm: str, eps: float) -> None:
+        self.x, self.norm, self.eps = x, norm, eps
+        if norm == "linf":
+            self.lower, self.upper = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
+
+    def select(self, keep: Bool[Tensor, " n"] | Int[Tensor, " k"]) -> "Ball":
+        """Return the balls of some of the images."""
+        return Ball(self.x[keep], self.norm, self.eps)
+
+    def draw(self, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+        """Draw a uniform point of each ball, then clip it to [0, 1]."""
+        x = self.x
+        if self.norm == "linf":
+            offset = _uniform(x.shape, x, generator).mul_(2 * self.eps).sub_(self.eps)
+        elif self.norm == "l2":
+            offset = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+            radius = _uniform((len(x),), x, generator) ** (1 / x[0].numel())
+            offset.mul_(_rows(self.eps * radius / lengths(offset, "l2").clamp_min(_TINY)))
+        else:
+            # exponential variables, one more than there are entries, over their sum are uniform
+            offset = _uniform(x.shape, x, generator).clamp_min_(_TINY).log_().neg_()
+            slack = _uniform((len(x),), x, generator).clamp_min_(_TINY).log_().neg_()
+            offset.mul_(_rows(self.eps / (lengths(offset, "l1") + slack)))
+            offset.mul_(_uniform(x.shape, x, generator).sub_(0.5).sign_())
+        return self.project_(offset.add_(x))
+
+    @torch.no_grad()
+    def step_(
+        self,
+        point: Float[Tensor, "n c h w"],
+        gradient: Float[Tensor, "n c h w"],
+        size: float | Float[Tensor, " n"],
+    ) -> Float[Tensor, "n c h w"]:
+        """Move each point a step of length `size` uphill and back into its ball.
+
+        Both tensors are changed in place. In l1 the step moves the 1 % of the entries (at least
+        one) with the largest gradient among those that can still move towards it.
+        """
+        if self.norm == "linf":
+            direction = gradient.sign_()
+        elif self.norm == "l2":
+            direction = gradient.mul_(_rows(1 / lengths(gradient, "l2").clamp_min(_TINY)))
+        else:
+            direction = _sparse_direction(gradient, point)
+        if isinstance(size, Tensor):
+            point.add_(direction.mul_(_rows(size)))
+        else:
+            point.add_(direction, alpha=size)
+        return self.project_(point)
+
+    @torch.no_grad()
+    def project_(self, point: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Bring points back into their ball and into [0, 1], in place.
+
+        Exact for linf and l1. In l2 the ball comes first and clipping second, which never leaves
+        the ball.
+        """
+        if self.norm == "linf":
+            return point.clamp_(self.lower, self.upper)
+        offset = point.sub_(self.x)
+        if self.norm == "l2":
+            offset.mul_(_rows((self.eps / lengths(offset, "l2").clamp_min(_TINY)).clamp_(max=1)))
+        else:
+            offset.copy_(project_l1(offset, self.x, self.eps))
+        return point.add_(self.x).clamp_(0, 1)
+
+
+def lengths(offset: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
+    """Return the length of each image's offset."""
+    order = {"linf": math.inf, "l2": 2, "l1": 1}[norm]
+    return torch.linalg.vector_norm(offset.flatten(1), order, dim=1)
+
+
+def project_l1(
+    offset: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], eps: float
+) -> Float[Tensor, "n c h w"]:
+    """Return the nearest offset with l1 length at most `eps` that keeps `x + offset` in [0, 1].
+
+    The answer is sign(u) * clip(|u| - t, 0, room) with the smallest t >= 0 that fits. The length is
+    piecewise linear in t, so t is found by sorting the corners.
+    Source: Croce and Hein 2021 ("Mind the box"), proposition 2.1.
+    """
+    flat, centre = offset.flatten(1).double(), x.flatten(1).double()
+    size = flat.abs()
+    room = torch.where(flat > 0, 1 - centre, centre).clamp_min_(0)
+    length = size.minimum(room).sum(1, keepdim=True)
+    # with growing t an entry begins to shrink at |u| - room (or at 0) and is gone at |u|
+    begins = (size - room).clamp_min_(0)
+    corners, order = torch.cat([begins, size], 1).sort(1)
+    slopes = torch.cat([torch.full_like(size, -1), torch.ones_like(size)], 1)
+    slopes = slopes.gather(1, order).cumsum(1)  # of the length, after each corner
+    drops = (slopes[:, :-1] * corners.diff(dim=1)).cumsum(1)
+    heights = torch.cat([length, length + drops], 1)  # the length at each corner, falling
+    last = (heights > eps).sum(1, keepdim=True).sub_(1).clamp_min_(0)
+    slope = slopes.gather(1, last).clamp_max_(-1)  # where it is too long, an entry still shrinks
+    threshold = corners.gather(1, last) + (eps - heights.gather(1, last)) / slope
+    threshold = threshold.masked_fill_(length <= eps, 0)
+    shrunk = (size - threshold).clamp_min_(0).minimum(room)
+    return (shrunk * flat.sign()).to(offset).view_as(offset)
+
+
+def _sparse_direction(gradient: Tensor, point: Tensor) -> Tensor:
+    # entries at their bound cannot move further, so their gradient does not count
+    stuck = ((gradient > 0) & (point >= 1)) | ((gradient < 0) & (point <= 0))
+    flat = gradient.masked_fill_(stuck, 0).flatten(1)
+    count = max(1, round(_L1_SHARE * flat.shape[1]))
+    top = flat.abs().topk(count, dim=1).indices
+    sparse = torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top))
+    return (sparse / sparse.abs().sum(1, keepdim=True).clamp_min(_TINY)).view_as(gradient)
+
+
+def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device).to(like)
+
+
+def _rows(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)

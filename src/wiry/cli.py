@@ -1,0 +1,285 @@
+"""The command line: every command checks its arguments, calls one room and prints. No logic here.
+
+Exit codes: 0 done, 1 our own mistake (a traceback), 2 the user's (one line), 3 nothing meets the
+constraint, 130 interrupted.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Find, train, judge and ship neural networks that are sparse and robust.",
+)
+
+Out = Annotated[Path, typer.Option(help="Folder for runs.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe field: a.b=c.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+@app.command()
+def search(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe; its first stage is the dense training.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data set [default: digits].")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, if not the recipe's.")] = None,
+    eps: Annotated[str | None, typer.Option(help="Attack budget, such as 0.15 or 8/255.")] = None,
+    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1.")] = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods with commas; see `wiry list method`.")
+    ] = "one-shot,lottery",
+    max_drop: Annotated[
+        float | None, typer.Option(help="Most accuracy to lose, clean and robust [default: 0.02].")
+    ] = None,
+    min_clean: Annotated[
+        float | None, typer.Option(help="Least clean accuracy, instead of --max-drop.")
+    ] = None,
+    min_robust: Annotated[
+        float | None, typer.Option(help="Least robust accuracy, instead of --max-drop.")
+    ] = None,
+    min_density: Annotated[
+        float, typer.Option(help="Do not go below this share of weights.")
+    ] = 0.005,
+    seeds: Annotated[str, typer.Option(help="Seeds with commas.")] = "0,1,2",
+    sparse_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of sparse stages [default: as dense].")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time to spend, such as 10m.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.")] = os.cpu_count()
+    or 1,
+    out: Out = Path("runs"),
+    set_: Set = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Find the sparsest network that keeps the accuracy and the robustness you ask for."""
+    from wiry import console
+    from wiry.sweep.command import SearchOptions, run_search
+    from wiry.sweep.ladder import Ladder
+
+    if max_drop is None and min_clean is None and min_robust is None:
+        max_drop = 0.02
+    options = SearchOptions(
+        recipe=recipe,
+        data=data,
+        model=model,
+        eps=_number(eps, "--eps"),
+        norm=norm,
+        methods=tuple(methods.split(",")),
+        max_drop=max_drop,
+        min_clean=min_clean,
+        min_robust=min_robust,
+        ladder=Ladder(min_density=min_density),
+        seeds=console.parse_numbers(seeds, "--seeds"),
+        sparse_epochs=sparse_epochs,
+        budget_seconds=console.parse_duration(budget) if budget else None,
+        workers=workers,
+        out=out,
+        overrides=set_ or [],
+        device=device,
+    )
+    terminal = _console(stderr=as_json)
+    root, outcome = run_search(options, terminal)
+    from wiry.report.page import write_report
+
+    page = write_report(root)
+    if as_json:
+        from wiry.sweep.outcome import shell_json
+
+        print(json.dumps(shell_json(outcome, page), allow_nan=False))
+    else:
+        terminal.print(console.search_table(outcome))
+        for line in console.verdict_lines(outcome):
+            terminal.print(line)
+        if outcome["best"]:
+            terminal.print(f"Network: {root / 'best'}", soft_wrap=True)
+        terminal.print(f"Report:  {page}", soft_wrap=True)
+    raise typer.Exit(0 if outcome["winner"] else 3)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")],
+    out: Out = Path("runs"),
+    set_: Set = None,
+    device: Device = "cpu",
+    threads: Annotated[
+        int, typer.Option(help="Compute threads; results can differ between numbers.")
+    ] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train every stage of a recipe, evaluate, write the page. Run again to continue."""
+    from wiry import console
+    from wiry.report.page import write_report
+    from wiry.sweep.command import run_recipe
+
+    terminal = _console(stderr=as_json)
+    run, results = run_recipe(recipe, set_ or [], out, device, threads, terminal)
+    page = write_report(run)
+    if as_json:
+        print(json.dumps({"run": str(run), "report": str(page), "stages": dict(results)}))
+    else:
+        terminal.print(console.evaluation_table(results))
+        terminal.print(f"Run:    {run}", soft_wrap=True)
+        terminal.print(f"Report: {page}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A run directory or a `best` folder.")],
+    stage: Annotated[str | None, typer.Option(help="Stage of the run [default: the last].")] = None,
+    attack: Annotated[
+        str, typer.Option(help="strongest, screen, or a registered attack.")
+    ] = "strongest",
+    eps: Annotated[
+        str | None, typer.Option(help="Attack budget [default: the training's].")
+    ] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="linf, l2 or l1 [default: the training's].")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
+    num_samples: Annotated[int | None, typer.Option(min=1, help="First n images only.")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Attack a trained network and report clean and robust accuracy with intervals."""
+    from wiry import console
+    from wiry.sweep.command import evaluate_target
+
+    terminal = _console(stderr=as_json)
+    name, result = evaluate_target(
+        target, stage, attack, _number(eps, "--eps"), norm, split, num_samples, device, terminal
+    )
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+    else:
+        terminal.print(console.evaluation_table([(name, result)]))
+
+
+@app.command()
+def report(
+    roots: Annotated[list[Path], typer.Argument(help="Run or search directories.")],
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write PDF and SVG figures here.")
+    ] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write a LaTeX table.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write a CSV table.")] = None,
+) -> None:
+    """Write the page of a run or a search, and figures and tables over several runs."""
+    from wiry.report import figures as figure_room
+    from wiry.report import tables
+    from wiry.report.page import write_report
+
+    for root in roots:
+        print(write_report(root))
+    if figures:
+        for path in figure_room.write_figures(roots, figures):
+            print(path)
+    if latex:
+        tables.write_latex(roots, latex)
+        print(latex)
+    if csv:
+        tables.write_csv(roots, csv)
+        print(csv)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="One kind, such as sparsifier.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help="Import this module first.")] = None,
+) -> None:
+    """List what can be used in a recipe, with one line each."""
+    from wiry.core.registry import kinds, load_plugins, registry
+    from wiry.sparsify.plan import method_names
+
+    load_plugins(plugin or [])
+    for chosen in (
+        [kind.removesuffix("s") if kind.removesuffix("s") in kinds() else kind] if kind else kinds()
+    ):
+        print(f"{chosen}s")
+        names = method_names() if chosen == "method" else registry(chosen).names()
+        for name in names:
+            owner = chosen if name in registry(chosen).names() else "sparsifier"
+            print(f"  {name:22} {registry(owner).summary(name)}")
+
+
+@app.command()
+def show(recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")], set_: Set = None) -> None:
+    """Print what a recipe will do: its identity and its stages, levels written out."""
+    from wiry.core.recipe import expand
+    from wiry.core.recipe_file import load_recipe
+
+    loaded = load_recipe(recipe, set_)
+    print(
+        f"{loaded.name}-{loaded.identity()}: {loaded.model['name']} on "
+        f"{loaded.data['name']}, seed {loaded.seed}"
+    )
+    for stage in expand(loaded):
+        print(
+            f"  {stage.name}: {stage.epochs} epochs, {stage.objective['name']}, "
+            f"{stage.sparsifier}, weights {stage.start.weights}, mask {stage.start.mask}"
+        )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from wiry.core.recipe_file import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
+
+
+def _console(*, stderr: bool):
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _number(text: str | None, option: str) -> float | None:
+    from wiry.core.errors import UserError
+    from wiry.core.types import parse_fractions
+
+    try:
+        return None if text is None else float(parse_fractions(text))
+    except ValueError as error:
+        raise UserError(f"{option} {text!r} is not a number; write 0.15 or 8/255") from error
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; a user's mistake is one line on standard error."""
+    usage_error = typer.BadParameter.__bases__[0]
+    try:
+        return app(args=arguments, standalone_mode=False) or 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("wiry: interrupted; the same command continues where it was", file=sys.stderr)
+        return 130
+    except usage_error as error:
+        print(f"wiry: error: {' '.join(error.format_message().split())}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        from wiry.core.errors import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        print(f"wiry: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def main() -> None:
+    """Entry point of the `wiry` command."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

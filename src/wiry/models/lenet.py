@@ -1,0 +1,45 @@
+"""LeNet-5 in the Caffe form that the pruning literature uses."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wiry.core.registry import registry
+from wiry.models.base import Classifier, initialize_, require_size
+
+
+@registry("model").register("lenet5")
+class LeNet5(Classifier):
+    """LeNet-5, Caffe form: 20 and 50 filters of 5x5, 500 hidden units.
+
+    431,080 parameters for 28x28 grey images, as in Han et al. 2015 (learning weights and
+    connections), table 3. Source: LeCun et al. 1998; Differs: max pooling, ReLU, more filters.
+
+    Args:
+        normalize: whether pixels are standardised first.
+
+    Raises:
+        ValueError: if images are smaller than 16x16.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, int, int], num_classes: int, *, normalize: bool = True
+    ) -> None:
+        require_size(input_shape, 16, why="two unpadded 5x5 convolutions, each pooled by 2")
+        channels, height, width = input_shape
+        super().__init__(channels, normalize=normalize)
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 20, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(20, 50, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        rows, columns = (((size - 4) // 2 - 4) // 2 for size in (height, width))
+        self.hidden = nn.Sequential(nn.Linear(50 * rows * columns, 500), nn.ReLU())
+        self.head = nn.Linear(500, num_classes)
+        initialize_(self)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Return logits."""
+        return self.head(self.hidden(self.features(self.normalize(x)).flatten(1)))

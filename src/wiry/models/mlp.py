@@ -1,0 +1,52 @@
+"""Fully connected networks, LeNet-300-100 among them."""
+
+import itertools
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wiry.core.registry import registry
+from wiry.models.base import Classifier, Init, initialize_
+
+
+@registry("model").register("mlp")
+class MLP(Classifier):
+    """Fully connected network with ReLU; LeNet-300-100 by default.
+
+    Source: LeCun et al. 1998, section II-B. The 266,200 weights of Cosentino et al. 2019 (robust
+    lottery tickets), section 4.2, are `bias: false, init: glorot-uniform, normalize: false`.
+
+    Args:
+        widths: units of each hidden layer; empty for a linear classifier.
+        bias: whether layers have biases.
+        init: distribution of the initial weights, see `initialize_`.
+        normalize: whether pixels are standardised first.
+
+    Raises:
+        ValueError: if a width is below 1.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        widths: list[int] = [300, 100],  # noqa: B006 - never changed; a list as in the recipe
+        bias: bool = True,
+        init: Init = "kaiming",
+        normalize: bool = True,
+    ) -> None:
+        if any(width < 1 for width in widths):
+            raise ValueError(f"widths must be at least 1, got {widths}")
+        channels, height, width = input_shape
+        super().__init__(channels, normalize=normalize)
+        sizes = [channels * height * width, *widths]
+        self.hidden = nn.Sequential()
+        for num_in, num_out in itertools.pairwise(sizes):
+            self.hidden.extend([nn.Linear(num_in, num_out, bias=bias), nn.ReLU()])
+        self.head = nn.Linear(sizes[-1], num_classes, bias=bias)
+        initialize_(self, init)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Return logits."""
+        return self.head(self.hidden(self.normalize(x).flatten(1)))

@@ -1,0 +1,219 @@
+"""The sections of the page below the verdict, as data that the template sets out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from wiry.report.bars import class_plot, layer_plot
+from wiry.report.collect import number, read_examples
+from wiry.report.images import cards
+from wiry.report.parts import Cell, Section, Table, TableLine, chart
+from wiry.report.records import Evaluation, Interval, Row, RunData, SearchData, StageData
+from wiry.report.words import MISSING, count, duration, percent, percent_interval, quantity
+
+_BADGES = {
+    "dense": "baseline",
+    "winner": "chosen",
+    "meets": "meets the limits",
+    "fails": "misses the limits",
+    "explored": "explored",
+}
+
+
+def candidate_table(search: SearchData) -> Table:
+    """Return the table of the dense network and all candidates, densest first."""
+    rows = [row for row in search.candidates if row.verdict != "dense"]
+    if search.winner and search.winner not in rows:
+        rows.append(search.winner)
+    rows.sort(key=lambda row: -(row.density or 0))
+    dense = [search.dense] if search.dense else []
+    lines = [_candidate(row, search) for row in dense + rows]
+    limits = f" Limits on validation images: {search.thresholds_text}." if rows else ""
+    tested = "Accuracies on test images with 95\N{NO-BREAK SPACE}% intervals"
+    caption = f"{tested}; 'validation' where test images were not used.{limits}"
+    header = ["Method", "Weights left", "Non-zeros", "Clean", "Robust", "Verdict"]
+    if not search.thresholds_text:
+        caption = caption.removesuffix(limits)
+    return Table(caption, header, lines, frozenset({1, 2, 3, 4}))
+
+
+def _candidate(row: Row, search: SearchData) -> TableLine:
+    verdict = "dense" if row is search.dense else row.verdict
+    chosen = search.winner is not None and row == search.winner
+    kind = "chosen" if chosen else "baseline" if verdict == "dense" else ""
+    badge = "winner" if chosen else verdict if verdict in _BADGES else "explored"
+    cells = [
+        Cell(row.method),
+        Cell(percent(row.density)),
+        Cell(count(row.nonzeros)),
+        _accuracy(row.clean_accuracy, row.clean_interval, row.validation_clean),
+        _accuracy(row.robust_accuracy, row.robust_interval, row.validation_robust),
+        Cell(_BADGES.get(badge, verdict), row.reason, badge),
+    ]
+    return TableLine(cells, kind)
+
+
+def _accuracy(share: float | None, around: Interval | None, validation: float | None) -> Cell:
+    if share is not None:
+        return Cell(percent(share), percent_interval(around) if around else "")
+    if validation is not None:
+        return Cell(percent(validation), "validation")
+    return Cell(MISSING)
+
+
+def stage_table(run: RunData) -> Table:
+    """Return the table of a run's stages."""
+    lines = []
+    for stage in run.stages:
+        result = stage.evaluation
+        steps = (stage.done or {}).get("steps")
+        if steps is None and stage.metrics:
+            steps = stage.metrics[-1]["step"]
+        state = "" if stage.done is not None else "not finished"
+        cells = [
+            Cell(stage.name, state),
+            Cell(count(steps), duration((stage.done or {}).get("seconds")).replace(MISSING, "")),
+            Cell(percent(stage.density)),
+            Cell(count(result.cost.get("nonzeros") if result else None)),
+            _accuracy(*((result.clean_accuracy, result.clean_interval) if result else _NONE), None),
+            _accuracy(
+                *((result.robust_accuracy, result.robust_interval) if result else _NONE), None
+            ),
+        ]
+        lines.append(TableLine(cells, "chosen" if stage is run.last else ""))
+    splits = {s.evaluation.split for s in run.stages if s.evaluation}
+    split = " and ".join(sorted(splits)) or "no"
+    caption = f"Accuracies on {split} images with 95\N{NO-BREAK SPACE}% intervals."
+    header = ["Stage", "Steps", "Weights left", "Non-zeros", "Clean", "Robust"]
+    return Table(caption, header, lines, frozenset({1, 2, 3, 4, 5}))
+
+
+_NONE = (None, None)
+
+
+def subject_sections(
+    stage: StageData | None, dense: StageData | None, name: str, notes: list[str]
+) -> list[Section]:
+    """Return layers, failures, classes and cost of the network that the page is about."""
+    evaluation = stage.evaluation if stage else None
+    if evaluation is None:
+        return []
+    found = [_layers(evaluation), _failures(evaluation, name, notes), _classes(evaluation)]
+    found.append(_cost(evaluation, dense.evaluation if dense and dense is not stage else None))
+    return [section for section in found if section]
+
+
+def _layers(evaluation: Evaluation) -> Section | None:
+    plot = layer_plot(evaluation)
+    return Section("layers", "Weights left per layer", plots=[chart(plot)]) if plot else None
+
+
+def _failures(evaluation: Evaluation, name: str, notes: list[str]) -> Section | None:
+    if evaluation.robust_accuracy is None:
+        return None
+    examples = read_examples(evaluation, notes)
+    if examples is None:
+        return None
+    text = (
+        f"Images that {name} classifies correctly until they are attacked, with its predictions. "
+        "The change is magnified around grey; the clean image's true class is its prediction."
+    )
+    shown = cards(examples, evaluation.class_names)
+    if any(card.label != card.clean_prediction for card in shown):
+        text = f"Images that {name} gets wrong under attack, with its predictions."
+    return Section("failures", "Where it fails under attack", text=text, cards=shown)
+
+
+def _classes(evaluation: Evaluation) -> Section | None:
+    plot = class_plot(evaluation)
+    if plot is None:
+        return None
+    lines = [
+        TableLine(
+            [
+                Cell(str(c.get("name", "?"))),
+                Cell(count(number(c.get("num")))),
+                Cell(percent(number(c.get("clean")))),
+                Cell(percent(number(c.get("robust")))),
+            ]
+        )
+        for c in evaluation.per_class
+    ]
+    header = ["Class", "Images", "Clean", "Robust"]
+    table = Table("Accuracy per class.", header, lines, frozenset({1, 2, 3}))
+    return Section("classes", "Accuracy per class", table, table_first=False, plots=[chart(plot)])
+
+
+def _cost(evaluation: Evaluation, dense: Evaluation | None) -> Section | None:
+    ours, base = evaluation.cost, dense.cost if dense else {}
+    if len(ours) <= 1:
+        return None
+
+    def share(cost: dict[str, Any], part: float | None, whole: str) -> str:
+        total = cost.get(whole)
+        return MISSING if part is None or not total else percent(1 - part / total)
+
+    def of_all(cost: dict[str, Any]) -> str:
+        if not {"nonzeros", "prunable", "parameters"} <= cost.keys():
+            return MISSING
+        left = cost["nonzeros"] + cost["parameters"] - cost["prunable"]
+        return share(cost, left, "parameters")
+
+    def sparsity(cost: dict[str, Any], key: str) -> str:
+        return percent(1 - cost[key]) if key in cost else MISSING
+
+    def units(cost: dict[str, Any]) -> str:
+        dead, total = cost.get("dead_units"), cost.get("units")
+        return MISSING if dead is None else f"{count(dead)} of {count(total)}"
+
+    rows = (
+        ("Sparsity of the mask", "prunable weights switched off", sparsity, "mask_density"),
+        ("Sparsity of the values", "prunable weights equal to 0", sparsity, "nonzero_density"),
+    )
+    lines = [(title, small, make(ours, key), make(base, key)) for title, small, make, key in rows]
+    lines += [
+        ("Sparsity of all parameters", "biases and normalisation too", of_all(ours), of_all(base)),
+        ("Dead units", "with no weight coming in", units(ours), units(base)),
+        ("Arithmetic", "per image, zeros skipped", *_pair(ours, base, "flops_sparse", "FLOP")),
+        ("Arithmetic, dense code", "per image", *_pair(ours, base, "flops_dense", "FLOP")),
+        (
+            "Size, sparse",
+            "non-zero values and their places",
+            *_pair(ours, base, "bytes_sparse", "B"),
+        ),
+        ("Size, dense", "every value", *_pair(ours, base, "bytes_dense", "B")),
+    ]
+    header = ["", "This network", *(["Dense network"] if base else [])]
+    table_lines = [
+        TableLine([Cell(title, small), Cell(value), *([Cell(other)] if base else [])])
+        for title, small, value, other in lines
+    ]
+    caption = "What the network costs. Fewer operations are faster only where zeros are skipped."
+    return Section("cost", "Cost", Table(caption, header, table_lines, frozenset({1, 2})))
+
+
+def _pair(ours: dict[str, Any], base: dict[str, Any], key: str, unit: str) -> tuple[str, str]:
+    return quantity(ours.get(key), unit), quantity(base.get(key), unit)
+
+
+def source_sections(run: RunData | None, notes: Sequence[str]) -> list[Section]:
+    """Return recipe, provenance and notes."""
+    found = []
+    if run and run.recipe_text:
+        found.append(Section("recipe", "Recipe", pre=run.recipe_text.rstrip()))
+    if run and run.provenance:
+        lines = [TableLine([Cell(k), Cell(v)]) for k, v in _flatten(run.provenance)]
+        table = Table("What the numbers depend on besides the recipe.", ["What", "Value"], lines)
+        found.append(Section("provenance", "Provenance", table))
+    if notes:
+        found.append(Section("notes", "Notes", notes=list(notes)))
+    return found
+
+
+def _flatten(data: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            pairs.append((key, ", ".join(f"{name} {text}" for name, text in value.items())))
+        else:
+            pairs.append((key, MISSING if value is None else str(value)))
+    return pairs

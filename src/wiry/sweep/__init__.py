@@ -1,0 +1,4 @@
+"""Many trainings.
+
+Trials, local processes, and the search for the sparsest network that is good enough.
+"""

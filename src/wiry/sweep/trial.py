@@ -1,0 +1,92 @@
+"""One trial: train a recipe and measure some of its stages. Doing it twice costs nothing.
+
+A trial is plain data, so that any process on any machine can run it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wiry.core.recipe import Recipe
+from wiry.core.registry import load_plugins, registry
+from wiry.core.run import Run
+from wiry.evaluate.record import run_evaluation
+from wiry.train.stages import Session, dataset_of, load_stage, train
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What to measure on a finished stage.
+
+    Attributes:
+        stage: name of the stage.
+        attacks: attack specs, run one after the other; the worst case per image counts.
+    """
+
+    stage: str
+    split: str
+    attacks: list[dict[str, Any]]
+    num_samples: int | None = None
+
+    def name(self) -> str:
+        """Return the file name of the result: split and a hash of what was measured."""
+        text = json.dumps([self.attacks, self.num_samples], sort_keys=True)
+        return f"{self.split}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A recipe with what to measure after training, and where its run lives."""
+
+    recipe: dict[str, Any]
+    out: Path
+    store: Path
+    measurements: tuple[Measurement, ...] = ()
+
+    def run(self) -> Run:
+        """Return the trial's run directory (it may not exist yet)."""
+        load_plugins(self.recipe.get("plugins", []))
+        return Run.of(Recipe.model_validate(self.recipe), self.out)
+
+
+def run_trial(trial: Trial, session: Session | None = None) -> list[dict[str, Any]]:
+    """Train what is not trained, measure what is not measured, return the measurements in order."""
+    session = dataclasses.replace(session or Session(), store=trial.store)
+    load_plugins(trial.recipe.get("plugins", []))
+    run = train(Recipe.model_validate(trial.recipe), trial.out, session)
+    return [measure_stage(run, m, device=session.device) for m in trial.measurements]
+
+
+def measure_stage(
+    run: Run, measurement: Measurement, *, device: str = "cpu", progress: Any = None
+) -> dict[str, Any]:
+    """Measure a finished stage, or read the result if it is there."""
+    folder = run.stage_dir(measurement.stage) / "eval"
+    dataset = dataset_of(run.recipe)
+    x, y = dataset.split(measurement.split)  # type: ignore[arg-type] # checked by the recipe
+    x, y = x[: measurement.num_samples], y[: measurement.num_samples]
+    model, mask = load_stage(run, measurement.stage)
+    attacks = [registry("attack").build(spec) for spec in measurement.attacks]
+    return run_evaluation(
+        model.to(device),
+        mask.to(device),
+        x.to(device),
+        y.to(device),
+        attacks,
+        split=measurement.split,
+        class_names=dataset.class_names,
+        input_shape=dataset.input_shape,
+        seed=run.recipe.seed,
+        folder=folder,
+        name=measurement.name(),
+        progress=progress,
+    )
+
+
+def use_one_thread() -> None:
+    """Give this process one compute thread: many small trainings share the machine better so."""
+    torch.set_num_threads(1)

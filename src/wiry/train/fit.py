@@ -1,0 +1,128 @@
+"""The loop: the only place where a sparsifier's hooks fire. Observers may read, never write."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wiry.core.errors import UserError
+from wiry.core.rng import stream
+from wiry.core.state import SparseState
+from wiry.data.loader import Loader
+from wiry.sparsify.base import Sparsifier
+from wiry.train.optim import OptimizerSettings
+
+
+@dataclasses.dataclass
+class Progress:
+    """The part of a training that changes besides tensors of model, optimizer and sparsifier.
+
+    Attributes:
+        num_batches: batches done; with the loader's pure order this is the position in the data.
+        sums: running sums of the training metrics since the last measurement, plus `count`.
+        seconds: training time so far, over all interruptions.
+    """
+
+    num_batches: int = 0
+    sums: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, values: dict[str, Tensor], num: int) -> None:
+        """Add a batch's metrics, weighted by its number of images."""
+        for name, value in (values | {"count": torch.ones(())}).items():
+            total = self.sums.get(name)
+            self.sums[name] = value.detach() * num + (0 if total is None else total)
+
+    def take_means(self) -> dict[str, float]:
+        """Return the means since the last call and start anew."""
+        sums, self.sums = self.sums, {}
+        count = float(sums.pop("count", torch.ones(())))
+        return {name: float(value) / count for name, value in sums.items()}
+
+
+@dataclasses.dataclass
+class Training:
+    """Everything the loop works on; observers get it after every batch.
+
+    Attributes:
+        identity: the stage identity, which a checkpoint must match.
+        loss_forward: what the loss calls; differs from `model` only when it is wrapped for ranks.
+    """
+
+    name: str
+    identity: str
+    seed: int
+    model: nn.Module
+    loader: Loader
+    objective: Any
+    sparsifier: Sparsifier
+    state: SparseState
+    settings: OptimizerSettings
+    optimizer: torch.optim.Optimizer
+    num_batches: int
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    loss_forward: Callable[[Tensor], Tensor] | None = None
+
+
+Observer = Callable[[Training], None]
+
+
+def fit(training: Training, observers: Sequence[Observer] = ()) -> None:
+    """Train from where `training.progress` stands to the end of the stage.
+
+    Raises:
+        UserError: if the loss is not finite any more.
+    """
+    t = training
+    steps_per_epoch = t.loader.steps_per_epoch
+    before = t.progress.seconds
+    started = time.monotonic()
+    while t.progress.num_batches < t.num_batches:
+        epoch, first_step = divmod(t.progress.num_batches, steps_per_epoch)
+        for batch in t.loader.epoch(epoch, first_step=first_step):
+            t.model.train()
+            for _ in range(t.objective.replays):
+                values = _step(t, batch)
+                t.progress.add(values, len(batch.y))
+            t.progress.num_batches += 1
+            t.progress.seconds = before + time.monotonic() - started
+            for observe in observers:
+                observe(t)
+
+
+def _step(t: Training, batch: Any) -> dict[str, Tensor]:
+    """Take one optimizer step and return the loss and the objective's metrics."""
+    rate = t.settings.learning_rate(t.state.progress())
+    for group in t.optimizer.param_groups:
+        group["lr"] = rate
+    t.sparsifier.before_forward(t.model, t.state)
+    generator = stream(t.seed, t.name, "attack", t.state.step)
+    loss = t.objective(t.loss_forward or t.model, t.model, batch, generator)
+    if not torch.isfinite(loss.total):
+        raise UserError(
+            f"stage {t.name!r}: the loss is {float(loss.total)} at step {t.state.step}; "
+            "lower the learning rate or check the data"
+        )
+    clear_gradients(t.model, t.optimizer)
+    loss.total.backward()
+    if after_backward := getattr(t.objective, "after_backward", None):
+        after_backward()
+    t.sparsifier.after_backward(t.model, t.state)
+    t.optimizer.step()
+    t.sparsifier.after_step(t.model, t.state)
+    t.state.step += 1
+    return {"loss": loss.total.detach(), **loss.metrics}
+
+
+def clear_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Drop the gradients of the model's and of the optimizer's tensors."""
+    optimizer.zero_grad(set_to_none=True)
+    _drop(model.parameters())
+
+
+def _drop(parameters: Iterable[Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None

@@ -1,0 +1,121 @@
+"""What watches a training: measuring, checkpoints, kept weights. Observers read and never write."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wiry.core.mask import Mask, density, prunable
+from wiry.core.recipe import Monitor
+from wiry.core.registry import registry
+from wiry.core.rng import stream
+from wiry.core.run import read_metrics
+from wiry.core.tensors import save_tensors
+from wiry.core.types import to_steps
+from wiry.train.checkpoint import save_checkpoint
+from wiry.train.fit import Training
+
+Split = tuple[Tensor, Tensor]
+
+
+class MetricsWriter:
+    """Measure at every `monitor.every` and at the end; append one line to metrics.jsonl."""
+
+    def __init__(self, monitor: Monitor, splits: dict[str, Split], path: Path) -> None:
+        self.monitor, self.path = monitor, path
+        self.splits = {
+            n: (x[: monitor.num_samples], y[: monitor.num_samples]) for n, (x, y) in splits.items()
+        }
+        self.attack = registry("attack").build(monitor.attack) if monitor.attack else None
+
+    def rewind(self, num_steps: int) -> None:
+        """Drop the rows after a step: what was measured after the checkpoint is measured again."""
+        rows = [row for row in read_metrics(self.path) if row["step"] <= num_steps]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def __call__(self, t: Training) -> None:
+        """Measure if it is due."""
+        every = max(1, to_steps(self.monitor.every, t.loader.steps_per_epoch))
+        if t.progress.num_batches % every and t.progress.num_batches != t.num_batches:
+            return
+        row: dict[str, Any] = {
+            "step": t.state.step,
+            "epoch": t.progress.num_batches / t.loader.steps_per_epoch,
+        }
+        row |= {f"train_{name}": value for name, value in t.progress.take_means().items()}
+        for name, (x, y) in self.splits.items():
+            values = measure(t.model, x, y, self.attack, t.seed, t.name, name)
+            row |= {f"{name}_{key}": value for key, value in values.items()}
+        row["density"] = density(t.model, t.state.mask)
+        row["layer_density"] = layer_density(t.model, t.state.mask)
+        row["seconds"] = round(t.progress.seconds, 3)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class Checkpointer:
+    """Save a resume file when some seconds have passed since the last one."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.seconds, self.last = folder, seconds, time.monotonic()
+
+    def __call__(self, t: Training) -> None:
+        """Save if it is due."""
+        if time.monotonic() - self.last >= self.seconds and t.progress.num_batches < t.num_batches:
+            save_checkpoint(t, self.folder)
+            self.last = time.monotonic()
+
+
+class WeightKeeper:
+    """Keep the weights at the lengths that later stages start from (`dense@500it`)."""
+
+    def __init__(self, lengths: set[str], folder: Path, steps_per_epoch: int) -> None:
+        self.at = {to_steps(length, steps_per_epoch): length for length in lengths}
+        self.folder = folder
+
+    def __call__(self, t: Training) -> None:
+        """Save the weights if this is one of the lengths."""
+        if length := self.at.get(t.progress.num_batches):
+            save_tensors(kept_path(self.folder, length), t.model.state_dict())
+
+
+def kept_path(folder: Path, length: str) -> Path:
+    """Return where a stage keeps its weights at a length."""
+    return folder / "kept" / f"{length}.safetensors"
+
+
+def layer_density(model: nn.Module, mask: Mask) -> dict[str, float]:
+    """Return the kept share of every prunable parameter."""
+    return {n: float(mask[n].float().mean()) if n in mask else 1.0 for n in prunable(model)}
+
+
+def measure(
+    model: nn.Module, x: Tensor, y: Tensor, attack: Any, seed: int, *names: str
+) -> dict[str, float]:
+    """Return loss, accuracy and, with an attack, robust accuracy.
+
+    Mode and gradients stay as found.
+    """
+    training = model.training
+    model.eval()
+    loss = correct = robust = 0.0
+    try:
+        for first in range(0, len(y), 500):
+            part_x, part_y = x[first : first + 500], y[first : first + 500]
+            with torch.no_grad():
+                logits = model(part_x)
+                loss += float(nn.functional.cross_entropy(logits, part_y, reduction="sum"))
+                right = logits.argmax(1) == part_y
+            correct += int(right.sum())
+            if attack is not None and right.any():
+                generator = stream(seed, *names, "monitor", first)
+                adversarial = attack(model, part_x[right], part_y[right], generator)
+                with torch.no_grad():
+                    robust += int((model(adversarial).argmax(1) == part_y[right]).sum())
+    finally:
+        model.train(training)
+    values = {"loss": loss / len(y), "accuracy": correct / len(y)}
+    return values if attack is None else values | {"robust_accuracy": robust / len(y)}

@@ -1,0 +1,306 @@
+"""A small builder of run and search directories for the report's tests: files only, no training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import save_file
+
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LAYERS = {"body.0.weight": (300, 784), "body.2.weight": (100, 300), "body.4.weight": (10, 100)}
+TINY = {"first.weight": (8, 16), "second.weight": (4, 8)}
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+
+
+def wilson(share: float, num: int = 10_000) -> list[float]:
+    """Roughly; the report only shows what it is given."""
+    half = 1.96 * (share * (1 - share) / num) ** 0.5
+    return [share - half, share + half]
+
+
+def build_stage(
+    folder: Path,
+    *,
+    density: float = 1.0,
+    clean: float = 0.981,
+    robust: float | None = 0.912,
+    layers: dict[str, tuple[int, ...]] = TINY,
+    classes: tuple[str, ...] = CLASSES,
+    seed: int = 0,
+    done: bool = True,
+    num_rows: int = 12,
+    with_test: bool = False,
+) -> Path:
+    """Write one stage: metrics, mask, evaluation with examples and, if `done`, the DONE mark."""
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(seed)
+    _metrics(folder, density, clean, robust or 0.0, num_rows, noise, with_test)
+    mask = {n: (noise.random(s) < density).astype(np.uint8) for n, s in layers.items()}
+    save_file(mask, folder / "mask.safetensors")
+    save_file({n: np.zeros(1, np.float32) for n in layers}, folder / "weights.safetensors")
+    if not done:
+        return folder
+    stage = folder.name.partition("-")[2]
+    summary = {"stage": stage, "steps": 4690, "epochs": 10, "seconds": 93.2, "density": density}
+    write_json(folder / "DONE", summary | {"identity": "0" * 16, "files": {}})
+    _evaluation(folder, density, clean, robust, mask, classes, noise)
+    return folder
+
+
+def _metrics(folder, density, clean, robust, num_rows, noise, with_test) -> None:
+    lines = []
+    for position in range(num_rows):
+        rise = 1 - np.exp(-(position + 1) / 3)
+        jitter = noise.normal(0, 0.004, 3)
+        row = {
+            "step": 391 * (position + 1),
+            "epoch": position + 1.0,
+            "train_loss": 0.2 + 1.8 * (1 - rise),
+            "train_accuracy": min(1.0, clean * rise + 0.01),
+            "train_robust_accuracy": robust * rise + jitter[0],
+            "validation_loss": 0.3 + 1.7 * (1 - rise) + 0.02 * max(0, position - 8),
+            "validation_accuracy": clean * rise + jitter[1],
+            "validation_robust_accuracy": robust * rise + jitter[2],
+            "density": density,
+            "layer_density": {},
+            "seconds": 9.3 * (position + 1),
+        }
+        if with_test:
+            names = ("loss", "accuracy", "robust_accuracy")
+            row |= {f"test_{n}": row[f"validation_{n}"] - 0.002 for n in names}
+        lines.append(json.dumps(row))
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _evaluation(folder, density, clean, robust, mask, classes, noise) -> None:
+    counts = {name: int(m.sum()) for name, m in mask.items()}
+    total, kept = sum(m.size for m in mask.values()), sum(counts.values())
+    spread = noise.normal(0, 0.02, (2, len(classes)))
+    attack = "worst case of 2 attacks: PGD(eps=8/255, steps=50), APGD-CE(eps=8/255)"
+    report = {
+        "split": "test",
+        "num_samples": 10_000,
+        "seed": 0,
+        "clean_accuracy": clean,
+        "clean_interval": wilson(clean),
+        "robust_accuracy": robust,
+        "robust_interval": None if robust is None else wilson(robust),
+        "eps": 8 / 255,
+        "norm": "linf",
+        "attack": attack,
+        "attacks": []
+        if robust is None
+        else [
+            {"attack": "PGD(steps=50)", "accuracy": robust + 0.01, "interval": wilson(robust)},
+            {"attack": "APGD-CE()", "accuracy": robust, "interval": wilson(robust)},
+        ],
+        "class_names": list(classes),
+        "per_class": [
+            {
+                "name": name,
+                "num": 1000,
+                "clean": float(np.clip(clean + spread[0, i], 0, 1)),
+                "robust": None
+                if robust is None
+                else float(np.clip(robust + 3 * spread[1, i], 0, 1)),
+            }
+            for i, name in enumerate(classes)
+        ],
+        "cost": {
+            "mask_density": density,
+            "nonzero_density": kept / total,
+            "sparsity": 1 - kept / total,
+            "nonzeros": kept,
+            "prunable": total,
+            "parameters": total + 410,
+            "dead_units": 3 if density < 0.2 else 0,
+            "units": 410,
+            "flops_dense": 2 * total,
+            "flops_sparse": 2 * kept,
+            "flops_uncounted": [],
+            "bytes_dense": 4 * total,
+            "bytes_sparse": 4 * kept + total // 8,
+            "layers": [
+                {
+                    "name": name,
+                    "shape": list(m.shape),
+                    "kept": counts[name],
+                    "nonzeros": counts[name],
+                    "entries": int(m.size),
+                    "density": counts[name] / m.size,
+                }
+                for name, m in mask.items()
+            ],
+        },
+        "seconds": 41.7,
+    }
+    write_json(folder / "eval" / "test-0a1b2c3d.json", report)
+    if robust is not None:
+        _examples(folder / "eval" / "test-0a1b2c3d.npz", len(classes), noise)
+
+
+def _examples(path: Path, num_classes: int, noise: np.random.Generator, num: int = 8) -> None:
+    y, x = np.mgrid[0:28, 0:28]
+    images = np.zeros((num, 1, 28, 28), np.uint8)
+    label = noise.integers(0, num_classes, num)
+    for i in range(num):
+        cy, cx, r = 10 + noise.integers(8), 10 + noise.integers(8), 5 + noise.integers(5)
+        ring = np.abs(np.hypot(y - cy, (x - cx) * (1 + i % 3 / 2)) - r)
+        images[i, 0] = (255 * np.clip(1.8 - ring, 0, 1)).astype(np.uint8)
+    change = noise.choice([-8 / 255, 0, 8 / 255], images.shape)
+    adversarial = np.clip(images / 255 + change, 0, 1).astype(np.float16)
+    np.savez(
+        path,
+        index=np.arange(num),
+        label=label,
+        prediction=label,
+        example_index=np.arange(num),
+        example_clean=images,
+        example_adversarial=adversarial,
+        example_label=label,
+        example_clean_prediction=label,
+        example_adversarial_prediction=(label + 1) % num_classes,
+    )
+
+
+def build_run(
+    root: Path,
+    stages: list[dict[str, Any]],
+    *,
+    name: str = "digits-mlp",
+    seed: int = 0,
+    layers: dict[str, tuple[int, ...]] = TINY,
+    **common: Any,
+) -> Path:
+    """Write a run directory; each stage is `{"name": ..., **arguments of build_stage}`."""
+    root.mkdir(parents=True)
+    recipe = {
+        "name": name,
+        "data": {"name": "mnist"},
+        "model": {"name": "mlp", "hidden": [300, 100]},
+        "seed": seed,
+        "stages": [{"name": s["name"], "epochs": 10} for s in stages],
+    }
+    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    versions = {"wiry": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"}
+    provenance = {"versions": versions, "python": "3.11.2", "device": "cpu", "commit": None}
+    write_json(root / "provenance.json", provenance | {"seed": seed, "threads": 2})
+    for position, stage in enumerate(stages, start=1):
+        arguments = {key: value for key, value in stage.items() if key != "name"}
+        folder = root / "stages" / f"{position}-{stage['name']}"
+        chosen = {"layers": layers, "seed": 100 * seed + position} | common | arguments
+        build_stage(folder, **chosen)
+        if position == 1:
+            noise = np.random.default_rng(7)
+            initial = {n: noise.normal(0, 0.1, s).astype(np.float32) for n, s in layers.items()}
+            (folder / "kept").mkdir()
+            save_file(initial, folder / "kept" / "0it.safetensors")
+    return root
+
+
+def lottery_stages(levels: int = 20, **common: Any) -> list[dict[str, Any]]:
+    """Return the stages of a lottery-ticket run, a fifth of the weights pruned each time."""
+    stages: list[dict[str, Any]] = [{"name": "dense", "robust": 0.453, **common}]
+    for level in range(1, levels + 1):
+        robust = 0.453 + 0.15 * np.sin(np.pi * level / 20)
+        clean = 0.984 - 0.0001 * level**2
+        stage = {"name": f"level-{level}", "density": 0.8**level, "clean": clean, "robust": robust}
+        stages.append(stage | common)
+    return stages
+
+
+def row(method: str, density: float | None, clean, robust, **more: Any) -> dict[str, Any]:
+    """Return one row of a search.json; accuracies on test, None where not measured."""
+    nonzeros = None if density is None else round(266_200 * density)
+    base = {
+        "method": method,
+        "density": density,
+        "sparsity": None if density is None else 1 - density,
+        "nonzeros": nonzeros,
+        "clean_accuracy": clean,
+        "clean_interval": None if clean is None else wilson(clean),
+        "robust_accuracy": robust,
+        "robust_interval": None if robust is None else wilson(robust),
+        "eps": 8 / 255,
+        "norm": "linf",
+        "attack": "worst case of 2 attacks: PGD(eps=8/255, steps=50), APGD-CE(eps=8/255)",
+        "run": "",
+        "stage": None,
+        "runs": [],
+        "seeds": [0],
+        "validation_clean": clean,
+        "validation_robust": robust,
+        "per_seed": [],
+        "verdict": "explored",
+        "reason": "",
+    }
+    return base | more
+
+
+def build_search(
+    root: Path,
+    *,
+    methods: tuple[str, ...] = ("hydra", "lottery", "gradual-magnitude"),
+    classes: tuple[str, ...] = CLASSES,
+    layers: dict[str, tuple[int, ...]] = TINY,
+    found: bool = True,
+    seeds: int = 1,
+    **changes: Any,
+) -> Path:
+    """Write a search directory with a dense network and three densities of each method."""
+    dense = row("dense", 1.0, 0.984, 0.921, verdict="dense", run="trials/dense-00", stage="dense")
+    candidates = []
+    for place, method in enumerate(methods):
+        for density in (0.25, 0.0625, 0.02):
+            loss = 0.004 / density**0.6 * (1 + 0.4 * place)
+            clean, robust = 0.986 - loss / 3, 0.925 - loss
+            tested = density == 0.0625
+            verdict = "meets" if robust > 0.895 else "fails"
+            more = {"verdict": verdict, "validation_clean": clean, "validation_robust": robust}
+            numbers = (clean, robust) if tested else (None, None)
+            candidates.append(row(method, density, *numbers, **more))
+    best = candidates[1] | {"run": "trials/best-01", "stage": "finetune"}
+    best |= {
+        "verdict": "winner" if found else "fails",
+        "reason": "the sparsest that meets the limits",
+    }
+    if seeds > 1:
+        spread = [
+            {"seed": s, "clean": 0.978 + s / 1000, "robust": 0.9 + s / 500} for s in range(seeds)
+        ]
+        best |= {"per_seed": spread, "seeds": list(range(seeds))}
+    candidates[1] = best
+    for name, stages in (
+        ("dense-00", [{"name": "dense", "clean": 0.984, "robust": 0.921}]),
+        ("best-01", [{"name": "dense"}, {"name": "finetune", "density": 0.0625, "robust": 0.9039}]),
+    ):
+        build_run(root / "trials" / name, stages, name=name, classes=classes, layers=layers)
+    if found:
+        (root / "best").mkdir()
+        (root / "best" / "weights.safetensors").write_bytes(b"\0" * 48_211)
+        write_json(root / "best" / "card.json", {})
+    search = {
+        "name": "mnist-mlp",
+        "identity": "0a1b2c3d",
+        "data": "mnist",
+        "model": "mlp",
+        "settings": {"eps": 8 / 255, "norm": "linf", "max_drop": 0.02, "seeds": list(range(seeds))},
+        "dense": dense,
+        "candidates": candidates,
+        "winner": best if found else None,
+        "nearest": None if found else best,
+        "finished": True,
+        "stopped": None,
+        "best": "best" if found else None,
+        "seconds": 3725.0,
+        "constraint": {"clean": 0.964, "robust": 0.895},
+        "thresholds_text": "clean and robust accuracy at most 2 points below the dense network",
+    }
+    write_json(root / "search.json", search | changes)
+    return root
