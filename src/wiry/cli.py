@@ -202,11 +202,9 @@ def list_(
     from wiry.sparsify.plan import method_names
 
     load_plugins(plugin or [])
-    for chosen in (
-        [kind.removesuffix("s") if kind.removesuffix("s") in kinds() else kind] if kind else kinds()
-    ):
-        print(f"{chosen}s")
+    for chosen in [kind.removesuffix("s")] if kind else kinds():
         names = method_names() if chosen == "method" else registry(chosen).names()
+        print(f"{chosen}s")
         for name in names:
             owner = chosen if name in registry(chosen).names() else "sparsifier"
             print(f"  {name:22} {registry(owner).summary(name)}")
@@ -256,24 +254,32 @@ def _number(text: str | None, option: str) -> float | None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; a user's mistake is one line on standard error."""
-    usage_error = typer.BadParameter.__bases__[0]
     try:
-        return app(args=arguments, standalone_mode=False) or 0
+        given = sys.argv[1:] if arguments is None else arguments
+        return app(args=given or ["--help"], standalone_mode=False) or 0
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("wiry: interrupted; the same command continues where it was", file=sys.stderr)
         return 130
-    except usage_error as error:
-        print(f"wiry: error: {' '.join(error.format_message().split())}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        from wiry.core.errors import UserError
-
-        if not isinstance(error, UserError):
+    except Exception as error:
+        if (text := _mistake(error)) is None:
             raise
-        print(f"wiry: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"wiry: error: {' '.join(text.split())}", file=sys.stderr)
         return 2
+
+
+def _mistake(error: Exception) -> str | None:
+    """Return what the user did wrong, or None if the mistake is ours."""
+    from wiry.core.errors import UserError
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, typer.BadParameter.__mro__[2]):  # every error of the argument parser
+        return error.format_message()  # type: ignore[attr-defined] # of the parser's base class
+    return None
 
 
 def main() -> None:

@@ -52,6 +52,11 @@ def interval(value: list[float] | None) -> str:
     return "-" if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f}"
 
 
+def brief(attack: str | None) -> str:
+    """Return an attack's description without its parameters, which the JSON and the page have."""
+    return attack.partition(":")[0] if attack else "-"
+
+
 def search_table(outcome: dict[str, Any]) -> Table:
     """Return the closing table of a search."""
     table = Table(
@@ -91,8 +96,7 @@ def verdict_lines(outcome: dict[str, Any]) -> list[str]:
             f"({percent(winner['density'])} of the dense network's).",
             f"Clean {percent(winner['clean_accuracy'])} (dense "
             f"{percent(dense['clean_accuracy'])}), robust {percent(winner['robust_accuracy'])} "
-            f"(dense {percent(dense['robust_accuracy'])}) "
-            f"under {winner['attack']}.",
+            f"(dense {percent(dense['robust_accuracy'])}), {brief(winner['attack'])}.",
         ]
     lines = ["No candidate meets the constraint."]
     if (nearest := outcome["nearest"]) is not None:
@@ -119,6 +123,6 @@ def evaluation_table(results: list[tuple[str, dict[str, Any]]]) -> Table:
             percent(result["clean_accuracy"]),
             percent(result["robust_accuracy"]),
             interval(result["robust_interval"]),
-            result["attack"] or "-",
+            brief(result["attack"]),
         )
     return table

@@ -1,66 +1,15 @@
-"""The per-sample table on a model of one pixel, where every answer can be written out."""
+"""The per-sample table: rows, shares, randomness and examples, written out."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from tests.evaluate.example import DOWN, NAMES, UP, Jitter, Shift, Threshold, X, Y
 
 from wiry.core.errors import UserError
-from wiry.evaluate.judge import check_inside, predict
-from wiry.evaluate.table import CHUNK, Table, evaluate
-
-NAMES = ("dark", "bright")
-
-
-@dataclasses.dataclass(frozen=True)
-class Shift:
-    """Moves all pixels by a signed step."""
-
-    step: float
-    eps: float = 0.2
-    norm: str = "linf"
-
-    def __call__(self, model, x, y, generator):
-        assert not model.training and not any(p.requires_grad for p in model.parameters())
-        return (x + self.step).clamp(0, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Jitter:
-    """Moves pixels at random."""
-
-    eps: float = 0.2
-    norm: Literal["linf"] = "linf"
-
-    def __call__(self, model, x, y, generator):
-        noise = torch.rand(x.shape, generator=generator) * 2 - 1
-        return (x + self.eps * noise).clamp(0, 1)
-
-
-class Threshold(nn.Module):
-    """Says 1 where the pixel is above 0.5; a batch norm records whether it was touched."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(1.0))
-        self.norm = nn.BatchNorm2d(1)
-
-    def forward(self, x):
-        self.norm(x)
-        pixel = self.weight * x.flatten(1)[:, :1]
-        return torch.cat([0.5 - pixel, pixel - 0.5], dim=1)
-
-
-def pixels(values):
-    return torch.tensor(values).view(-1, 1, 1, 1)
-
-
-X = pixels([0.10, 0.45, 0.55, 0.90, 0.90])
-Y = torch.tensor([0, 0, 1, 1, 0])  # the last is wrong when clean
-UP, DOWN = Shift(0.2), Shift(-0.2)
+from wiry.evaluate.judge import predict
+from wiry.evaluate.table import CHUNK, evaluate
 
 
 def test_table_has_the_written_out_rows():
@@ -152,68 +101,6 @@ def test_random_attacks_depend_on_the_seed_and_on_the_chunk():
     assert not np.array_equal(rows[0][:CHUNK], rows[0][CHUNK:])
 
 
-@dataclasses.dataclass(frozen=True)
-class Rough:
-    """Leaves the model in train mode with moved averages, and may fail."""
-
-    fails: bool = False
-    eps: float = 0.2
-    norm: str = "linf"
-
-    def __call__(self, model, x, y, generator):
-        model.train()
-        model(x)
-        if self.fails:
-            raise RuntimeError("attack fails")
-        model.eval()
-        return x
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_model_comes_back_as_it_was_also_on_error(fails):
-    model = Threshold().train()
-    model.norm.eval()
-    model.norm.weight.requires_grad_(False)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    if fails:
-        with pytest.raises(RuntimeError, match="attack fails"):
-            evaluate(model, X, Y, [Rough(fails=True)])
-    else:
-        evaluate(model, X, Y, [Rough()])
-    assert model.training and not model.norm.training
-    assert model.weight.requires_grad and not model.norm.weight.requires_grad
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [Shift(0.21), Shift(-0.3), Shift(0.3, norm="l2"), Shift(0.0, eps=-1), Shift(0.1, norm="l7")],
-    ids=repr,
-)
-def test_attack_outside_its_ball_is_an_error_that_names_it(attack):
-    with pytest.raises(AssertionError, match=r"Shift\(step"):
-        evaluate(Threshold(), X, Y, [attack])
-
-
-@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan")])
-def test_images_outside_zero_and_one_are_an_error_that_names_the_attack(value):
-    x = pixels([0.0, 1.0])
-    with pytest.raises(AssertionError, match="Shift"):
-        check_inside(Shift(0.0), x, torch.full_like(x, value))
-
-
-def test_ball_is_measured_in_the_norm_of_the_attack():
-    x = torch.full((1, 1, 2, 2), 0.5)
-    moved = x + 0.1  # l2 distance 0.2, l1 distance 0.4
-    check_inside(Shift(0.0, eps=0.2, norm="l2"), x, moved)
-    check_inside(Shift(0.0, eps=0.4, norm="l1"), x, moved)
-    with pytest.raises(AssertionError, match="left its ball"):
-        check_inside(Shift(0.0, eps=0.199, norm="l2"), x, moved)
-    with pytest.raises(AssertionError, match="left its ball"):
-        check_inside(Shift(0.0, eps=0.399, norm="l1"), x, moved)
-
-
 def test_images_with_infinite_logits_count_as_wrong():
     model = Threshold()
     with torch.no_grad():
@@ -266,51 +153,3 @@ def test_what_cannot_be_evaluated_is_refused():
         evaluate(Threshold(), X, Y[:4], [])
     with pytest.raises(UserError, match="0 and 0"):
         evaluate(Threshold(), X[:0], Y[:0], [])
-
-
-def saved(folder):
-    table = evaluate(Threshold(), X, Y, [UP, DOWN], seed=3)
-    table.save(folder, "test", table.summary(split="test", class_names=NAMES))
-    return table
-
-
-def test_table_comes_back_from_its_files_as_it_was(tmp_path):
-    table, loaded = saved(tmp_path), Table.load(tmp_path, "test")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["test.json", "test.npz"]
-    before, after = table.arrays(), loaded.arrays()
-    assert before.keys() == after.keys()
-    for key, value in before.items():
-        assert value.dtype == after[key].dtype and np.array_equal(value, after[key])
-    kwargs = {"split": "test", "class_names": NAMES}
-    assert loaded.summary(**kwargs) == table.summary(**kwargs)
-
-
-@pytest.mark.parametrize("file", ["test.json", "test.npz"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "half", "foreign", "flipped"])
-def test_damaged_table_is_refused_by_name(tmp_path, file, damage):
-    saved(tmp_path)
-    path = tmp_path / file
-    content = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    else:
-        middle = len(content) // 2
-        path.write_bytes(
-            {
-                "empty": b"",
-                "half": content[:middle],
-                "foreign": b"[1, 2]",
-                "flipped": content[:middle] + b"\xff" + content[middle + 1 :],
-            }[damage]
-        )
-    with pytest.raises(UserError, match=r"test\.(json|npz)"):
-        Table.load(tmp_path, "test")
-
-
-def test_pickled_arrays_are_refused(tmp_path):
-    table = saved(tmp_path)
-    summary = table.summary(split="test", class_names=NAMES)
-    pickled = dataclasses.replace(table, label=np.array([object()], dtype=object))
-    pickled.save(tmp_path, "test", summary)
-    with pytest.raises(UserError, match=r"test\.npz"):
-        Table.load(tmp_path, "test")

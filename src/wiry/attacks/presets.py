@@ -42,8 +42,8 @@ def strongest(eps: float, norm: str = "linf") -> tuple[Attack, ...]:
 def screen(eps: float, norm: str = "linf") -> tuple[Attack, ...]:
     """Return a cheap evaluation for choosing among models on validation images.
 
-    PGD-20 on the margin, one random start; fooled images stop at once. It is stronger than PGD-10 of training, and other
-    than the attack that was trained against, but no final word.
+    PGD-20 on the margin, one random start; fooled images stop at once. It is stronger than PGD-10
+    of training, and other than the attack that was trained against, but no final word.
 
     Raises:
         ValueError: for a radius or a norm that the attack does not have.

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _TINY = 1e-12  # a zero gradient stays zero when it is normalised
+_ROUNDING = 1e-6  # pixels; x + (1 - x) may fall short of 1 by less
 _L1_SHARE = 0.01  # share of the entries that one l1 step moves
 
 
@@ -125,9 +126,9 @@ def project_l1(
 
 
 def _sparse_direction(gradient: Tensor, point: Tensor) -> Tensor:
-    # entries at their bound cannot move further, so their gradient does not count
-    stuck = ((gradient > 0) & (point >= 1)) | ((gradient < 0) & (point <= 0))
-    flat = gradient.masked_fill_(stuck, 0).flatten(1)
+    # entries at their bound, up to rounding, cannot move on, so their gradient does not count
+    at_bound = torch.where(gradient > 0, point >= 1 - _ROUNDING, point <= _ROUNDING)
+    flat = gradient.masked_fill_(at_bound, 0).flatten(1)
     count = max(1, round(_L1_SHARE * flat.shape[1]))
     top = flat.abs().topk(count, dim=1).indices
     sparse = torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top))

@@ -99,22 +99,23 @@ def _override(data: Any, override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {override!r}: the value is not valid YAML") from error
-    node, keys = data, path.split(".")
-    for position, key in enumerate(keys):
-        last = position == len(keys) - 1
+    node: Any = data
+    keys = path.split(".")
+    for position, part in enumerate(keys):
+        key: Any = part
         if isinstance(node, list):
-            if not key.isdecimal() or int(key) >= len(node):
-                raise UserError(f"--set {override!r}: {key!r} is not an index below {len(node)}")
-            key = int(key)
+            if not part.isdecimal() or int(part) >= len(node):
+                raise UserError(f"--set {override!r}: {part!r} is not an index below {len(node)}")
+            key = int(part)
         elif not isinstance(node, dict):
-            raise UserError(
-                f"--set {override!r}: {'.'.join(keys[:position])!r} has no parts to set"
-            )
-        if last:
+            where = ".".join(keys[:position])
+            raise UserError(f"--set {override!r}: {where!r} has no parts to set")
+        if position == len(keys) - 1:
             node[key] = value
-        else:
-            child = node[key] if isinstance(node, list) else node.get(key, _default_at(str(key)))
-            node[key] = node = {"name": child} if isinstance(child, str) else child
+            return
+        child = node[key] if isinstance(node, list) else node.get(key, _default_at(part))
+        node[key] = {"name": child} if isinstance(child, str) else child
+        node = node[key]
 
 
 def _default_at(key: str) -> Any:

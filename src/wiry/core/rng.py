@@ -29,5 +29,5 @@ def global_seed(seed: int, *names: str | int) -> Iterator[None]:
     For initialisers without one.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed_of(seed, *names))
+        torch.default_generator.manual_seed(seed_of(seed, *names))
         yield

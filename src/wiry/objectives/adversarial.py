@@ -17,6 +17,8 @@ from wiry.objectives.base import (
     cross_entropy,
 )
 
+_ATTACK = PGD()
+
 
 @registry("objective").register("adversarial")
 @dataclasses.dataclass(frozen=True)
@@ -28,24 +30,22 @@ class Adversarial:
     takes one forward over both halves, so batch statistics are those of the mixture.
     """
 
-    attack: component("attack") = PGD()
-    natural_weight: float = 0.0  # share of the clean loss, in [0, 1]; at 1 nothing is attacked
+    attack: component("attack") = _ATTACK
+    natural_weight: float = 0.0  # share of the clean loss, in [0, 1)
     label_smoothing: float = 0.0  # share of the label spread over all classes, in [0, 1)
 
     replays: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_share("natural_weight", self.natural_weight, below=True)
-        check_share("label_smoothing", self.label_smoothing, below=True)
+        check_share("natural_weight", self.natural_weight)
+        check_share("label_smoothing", self.label_smoothing)
 
     def __call__(
         self, forward: Forward, model: nn.Module, batch: Batch, generator: torch.Generator
     ) -> Loss:
         """Return the loss; see `wiry.objectives.base.Objective`."""
-        images, loss = (
-            attack_images(self.attack, model, batch, generator),
-            cross_entropy(self.label_smoothing),
-        )
+        images = attack_images(self.attack, model, batch, generator)
+        loss = cross_entropy(self.label_smoothing)
         if self.natural_weight == 0:
             logits = forward(images)
             return Loss(loss(logits, batch.y), {"robust_accuracy": accuracy(logits, batch.y)})

@@ -66,17 +66,14 @@ def attack_images(
     return attack(model, batch.x, batch.y, generator).detach()
 
 
-def check_share(name: str, value: float, *, below: bool) -> None:
-    """Check a share.
-
-    Args:
-        below: whether 1 itself is refused.
+def check_share(name: str, value: float) -> None:
+    """Check a share that may not be the whole.
 
     Raises:
-        ValueError: naming the field, if it is outside.
+        ValueError: naming the field, if it is outside [0, 1).
     """
-    if not (0 <= value < 1 or (value == 1 and not below)):
-        raise ValueError(f"{name} must be in [0, 1{')' if below else ']'}, got {value:g}")
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value:g}")
 
 
 def check_weight(name: str, value: float) -> None:

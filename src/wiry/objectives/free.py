@@ -38,7 +38,7 @@ class Free:
     def __post_init__(self) -> None:
         check_ball(self.eps, "linf")
         check_counts(replays=self.replays)
-        check_share("label_smoothing", self.label_smoothing, below=True)
+        check_share("label_smoothing", self.label_smoothing)
 
     def __call__(
         self, forward: Forward, model: nn.Module, batch: Batch, generator: torch.Generator
@@ -49,7 +49,7 @@ class Free:
             self._ball = Ball(batch.x, "linf", self.eps)
             self._images = self._ball.draw(generator)
         assert self._images is not None
-        self._images.grad = None
+        assert self._images.grad is None, "after_backward was not called after the backward pass"
         logits = forward(self._images.requires_grad_())
         total = cross_entropy(self.label_smoothing)(logits, batch.y)
         return Loss(total, {"robust_accuracy": accuracy(logits, batch.y)})

@@ -14,6 +14,7 @@ from wiry.core.registry import component, registry
 from wiry.objectives.base import Forward, accuracy, attack_images, check_weight
 
 _OFFSET = 1.0001  # of the published code: keeps the logarithm finite when all mass is on one class
+_ATTACK = PGD()
 
 
 @registry("objective").register("mart")
@@ -26,7 +27,7 @@ class Mart:
     starts at a uniform point of the ball where the code adds noise of 0.001.
     """
 
-    attack: component("attack") = PGD()
+    attack: component("attack") = _ATTACK
     beta: float = 5.0  # lambda in the paper, where it is 5; the published code's default is 6
 
     replays: ClassVar[int] = 1

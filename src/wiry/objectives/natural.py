@@ -21,7 +21,7 @@ class Natural:
     replays: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        check_share("label_smoothing", self.label_smoothing, below=True)
+        check_share("label_smoothing", self.label_smoothing)
 
     def __call__(
         self, forward: Forward, model: nn.Module, batch: Batch, generator: torch.Generator

@@ -19,6 +19,8 @@ from wiry.objectives.base import (
     cross_entropy,
 )
 
+_ATTACK = PGD(loss="kl", random_start=False)
+
 
 @registry("objective").register("trades")
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +28,11 @@ class Trades:
     """Clean cross-entropy plus `beta` times KL(clean || adversarial).
 
     Source: Zhang et al. 2019, eq. 5, with the divergence of their published code, through which
-    gradients flow on both sides. Differs: the default attack has eps 8/255 and steps of 2/255 (theirs
-    0.031 and 0.007); its start, the clean image plus noise of 0.001, is theirs.
+    gradients flow on both sides. Differs: the default attack has eps 8/255 and steps of 2/255,
+    theirs 0.031 and 0.007; its start, the clean image plus noise of 0.001, is theirs.
     """
 
-    attack: component("attack") = PGD(loss="kl", random_start=False)
+    attack: component("attack") = _ATTACK
     beta: float = 6.0  # weight of the divergence, 1 / lambda in the paper
     label_smoothing: float = 0.0  # of the clean term, in [0, 1)
 
@@ -38,7 +40,7 @@ class Trades:
 
     def __post_init__(self) -> None:
         check_weight("beta", self.beta)
-        check_share("label_smoothing", self.label_smoothing, below=True)
+        check_share("label_smoothing", self.label_smoothing)
 
     def __call__(
         self, forward: Forward, model: nn.Module, batch: Batch, generator: torch.Generator

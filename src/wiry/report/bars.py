@@ -30,7 +30,12 @@ def layer_plot(evaluation: Evaluation) -> Plot | None:
     }
     layout = {
         "xaxis": {"title": {"text": "weights left (%)"}, "range": [0, 1.5 * max(*shares, 0.1)]},
-        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "yaxis": {
+            "autorange": "reversed",
+            "automargin": True,
+            "type": "category",
+            "showgrid": False,
+        },
         "bargap": 0.35,
     }
     alt = "Weights left per layer: " + "; ".join(
@@ -69,7 +74,12 @@ def class_plot(evaluation: Evaluation, most: int = 20) -> Plot | None:
         "barmode": "group",
         "bargap": 0.3,
         "xaxis": {"title": {"text": "accuracy (%)"}, "range": [0, 100]},
-        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "yaxis": {
+            "autorange": "reversed",
+            "automargin": True,
+            "type": "category",
+            "showgrid": False,
+        },
     }
     caption = "The share of each class's images that is classified correctly."
     if len(rows) > most:

@@ -94,7 +94,7 @@ def _run_context(root: Path) -> dict[str, Any]:
     density = stage_plot(run)
     if density:
         sections.append(Section("density", "Accuracy against weights left", plots=[chart(density)]))
-    sections += _training([(stage.name, stage) for stage in run.stages])
+    sections += _training([(f"{s.name}, {percent(s.density)}", s) for s in run.stages])
     sections += _lottery(run)
     notes = list(run.notes)
     last = run.last

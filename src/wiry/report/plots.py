@@ -17,7 +17,7 @@ from wiry.report.words import percent, percent_interval
 NUM_COLORS = 8
 NUM_RAMP = 8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
-_TICKS = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
+DENSITY_TICKS = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def density_axis(densities: Sequence[float]) -> dict[str, Any]:
         "type": "log",
         "title": {"text": "weights left (%), logarithmic"},
         "range": [high + pad, low - pad],
-        "tickvals": _TICKS,
-        "ticktext": [f"{t:g}" for t in _TICKS],
+        "tickvals": DENSITY_TICKS,
+        "ticktext": [f"{t:g}" for t in DENSITY_TICKS],
     }
 
 

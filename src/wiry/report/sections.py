@@ -115,7 +115,7 @@ def _failures(evaluation: Evaluation, name: str, notes: list[str]) -> Section | 
         return None
     text = (
         f"Images that {name} classifies correctly until they are attacked, with its predictions. "
-        "The change is magnified around grey; the clean image's true class is its prediction."
+        "Below each clean image is its class, below each attacked one what the network sees."
     )
     shown = cards(examples, evaluation.class_names)
     if any(card.label != card.clean_prediction for card in shown):

@@ -121,20 +121,21 @@ def _by_attack(evaluations: Sequence[Evaluation]) -> dict[str, list[float]]:
 def _measure_row(search: SearchData, row: Row) -> Measurement | None:
     if row.clean_accuracy is None or not row.density:
         return None
+    robust = [] if row.robust_accuracy is None else [row.robust_accuracy]
     return Measurement(
         group=f"{search.name}: {row.method}",
         stage=row.stage or "",
         density=row.density,
         nonzeros=row.nonzeros,
-        clean=[row.clean_accuracy],
-        robust=[] if row.robust_accuracy is None else [row.robust_accuracy],
+        clean=[c for c, _ in row.per_seed if c is not None] or [row.clean_accuracy],
+        robust=[r for _, r in row.per_seed if r is not None] or robust,
         attacks={},
         eps=row.eps,
         norm=row.norm,
         attack=row.attack,
         split="test",
         num_samples=None,
-        runs=[row.run],
+        runs=row.runs or [row.run],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from wiry.report.records import Evaluation, Interval, Row, RunData, SearchData, StageData
 from wiry.report.words import (
     MISSING,
+    SPACE,
     count,
     duration,
     eps_text,
@@ -116,7 +117,7 @@ def run_verdict(run: RunData) -> Verdict:
     facts.append(("How sure", " ".join([*_sureness(ours, base), one_seed])))
     place = stage.folder.relative_to(run.root).as_posix()
     facts.append(("The network", f"{place}/weights.safetensors"))
-    return Verdict("found", f"{network} {_keeps(ours)}.", lead, _tiles(ours, base), facts)
+    return Verdict("open", f"{network} {_keeps(ours)}.", lead, _tiles(ours, base), facts)
 
 
 def _keeps(network: Measured) -> str:
@@ -141,12 +142,12 @@ def _accuracies(ours: Measured, base: Measured | None, budget: str) -> str:
 
 
 def _budget(numbers: Row | Evaluation) -> str:
-    return f"eps {eps_text(numbers.eps)}, {norm_text(numbers.norm)}"
+    return f"eps{SPACE}{eps_text(numbers.eps)}, {norm_text(numbers.norm)}"
 
 
 def _tiles(ours: Measured, base: Measured | None) -> list[Tile]:
     def tile(title: str, share: float | None, interval: Interval | None, dense: str) -> Tile:
-        low_high = f"95{chr(160)}% interval {percent_interval(interval)}" if interval else ""
+        low_high = f"95{SPACE}% interval {percent_interval(interval)}" if interval else ""
         return Tile(title, percent(share), low_high, dense)
 
     def dense(share: float | None, interval: Interval | None) -> str:
@@ -154,7 +155,7 @@ def _tiles(ours: Measured, base: Measured | None) -> list[Tile]:
         return "" if share is None else f"dense {percent(share)}{around}"
 
     kept = f"{count(ours.nonzeros)} of {count(ours.prunable)}" if ours.prunable else ""
-    tiles = [Tile("Weights left", percent(ours.density), kept, "dense 100.0\N{NO-BREAK SPACE}%")]
+    tiles = [Tile("Weights left", percent(ours.density), kept, f"dense {percent(1)}")]
     clean, robust = (base.clean, base.clean_interval) if base else (None, None), (None, None)
     if base:
         robust = (base.robust, base.robust_interval)
@@ -170,8 +171,8 @@ def _test_facts(numbers: Row | Evaluation, evaluation: Evaluation | None) -> lis
     if numbers.robust_accuracy is not None:
         facts.append(("Attack", f"{numbers.attack or MISSING} ({_budget(numbers)})"))
     if evaluation:
-        split = "" if evaluation.split == "test" else f" of the {evaluation.split} split, not test"
-        facts.append(("Images", f"{count(evaluation.num_samples)}{split}"))
+        name = "Test images" if evaluation.split == "test" else f"Images ({evaluation.split} split)"
+        facts.append((name, count(evaluation.num_samples)))
     return facts
 
 

@@ -133,7 +133,7 @@ def evaluate_target(
     trained = chosen.objective.get("attack", {})
     built = registry("attack").build(trained) if trained else None
     eps = eps if eps is not None else getattr(built, "eps", None)
-    norm = norm or getattr(built, "norm", "linf")
+    norm = str(norm or getattr(built, "norm", "linf"))
     if eps is None:
         raise UserError("the stage was not trained against an attack; give --eps")
     presets = {"strongest": strongest, "screen": screen}
