@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from wiry.cli_inspect import Set, inspection
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -19,8 +21,9 @@ app = typer.Typer(
     help="Find, train, judge and ship neural networks that are sparse and robust.",
 )
 
+app.add_typer(inspection)
+
 Out = Annotated[Path, typer.Option(help="Folder for runs.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe field: a.b=c.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
@@ -54,8 +57,9 @@ def search(
         int | None, typer.Option(help="Epochs of sparse stages [default: as dense].")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to spend, such as 10m.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0 runs in this one.")] = os.cpu_count()
-    or 1,
+    workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Processes; 0 runs in this one.")
+    ] = os.cpu_count() or 1,
     out: Out = Path("runs"),
     set_: Set = None,
     device: Device = "cpu",
@@ -113,7 +117,8 @@ def train(
     set_: Set = None,
     device: Device = "cpu",
     threads: Annotated[
-        int, typer.Option(help="Compute threads; results can differ between numbers.")
+        int,
+        typer.Option(min=1, max=1024, help="Compute threads; results can differ between numbers."),
     ] = 1,
     as_json: Json = False,
 ) -> None:
@@ -153,87 +158,26 @@ def evaluate(
 ) -> None:
     """Attack a trained network and report clean and robust accuracy with intervals."""
     from wiry import console
-    from wiry.sweep.command import evaluate_target
+    from wiry.sweep.command import check_device
+    from wiry.sweep.target import evaluate_target, find_target
 
     terminal = _console(stderr=as_json)
-    name, result = evaluate_target(
-        target, stage, attack, _number(eps, "--eps"), norm, split, num_samples, device, terminal
+    check_device(device)
+    found = find_target(target, stage)
+    terminal.print(f"attacking {found.stage.name} of {target}", soft_wrap=True)
+    result = evaluate_target(
+        found,
+        attack=attack,
+        eps=_number(eps, "--eps"),
+        norm=norm,
+        split=split,
+        num_samples=num_samples,
+        device=device,
     )
     if as_json:
         print(json.dumps(result, allow_nan=False))
     else:
-        terminal.print(console.evaluation_table([(name, result)]))
-
-
-@app.command()
-def report(
-    roots: Annotated[list[Path], typer.Argument(help="Run or search directories.")],
-    figures: Annotated[
-        Path | None, typer.Option(help="Also write PDF and SVG figures here.")
-    ] = None,
-    latex: Annotated[Path | None, typer.Option(help="Also write a LaTeX table.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write a CSV table.")] = None,
-) -> None:
-    """Write the page of a run or a search, and figures and tables over several runs."""
-    from wiry.report import figures as figure_room
-    from wiry.report import tables
-    from wiry.report.page import write_report
-
-    for root in roots:
-        print(write_report(root))
-    if figures:
-        for path in figure_room.write_figures(roots, figures):
-            print(path)
-    if latex:
-        tables.write_latex(roots, latex)
-        print(latex)
-    if csv:
-        tables.write_csv(roots, csv)
-        print(csv)
-
-
-@app.command("list")
-def list_(
-    kind: Annotated[str | None, typer.Argument(help="One kind, such as sparsifier.")] = None,
-    plugin: Annotated[list[str] | None, typer.Option(help="Import this module first.")] = None,
-) -> None:
-    """List what can be used in a recipe, with one line each."""
-    from wiry.core.registry import kinds, load_plugins, registry
-    from wiry.sparsify.plan import method_names
-
-    load_plugins(plugin or [])
-    for chosen in [kind.removesuffix("s")] if kind else kinds():
-        names = method_names() if chosen == "method" else registry(chosen).names()
-        print(f"{chosen}s")
-        for name in names:
-            owner = chosen if name in registry(chosen).names() else "sparsifier"
-            print(f"  {name:22} {registry(owner).summary(name)}")
-
-
-@app.command()
-def show(recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")], set_: Set = None) -> None:
-    """Print what a recipe will do: its identity and its stages, levels written out."""
-    from wiry.core.recipe import expand
-    from wiry.core.recipe_file import load_recipe
-
-    loaded = load_recipe(recipe, set_)
-    print(
-        f"{loaded.name}-{loaded.identity()}: {loaded.model['name']} on "
-        f"{loaded.data['name']}, seed {loaded.seed}"
-    )
-    for stage in expand(loaded):
-        print(
-            f"  {stage.name}: {stage.epochs} epochs, {stage.objective['name']}, "
-            f"{stage.sparsifier}, weights {stage.start.weights}, mask {stage.start.mask}"
-        )
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of recipes, for editors."""
-    from wiry.core.recipe_file import recipe_schema
-
-    print(json.dumps(recipe_schema(), indent=1))
+        terminal.print(console.evaluation_table([(found.stage.name, result)]))
 
 
 def _console(*, stderr: bool):
@@ -265,7 +209,7 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (text := _mistake(error)) is None:
             raise
-        print(f"wiry: error: {' '.join(text.split())}", file=sys.stderr)
+        print(f"wiry: error: {' '.join(text[:3000].split())}", file=sys.stderr)
         return 2
 
 

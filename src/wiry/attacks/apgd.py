@@ -89,7 +89,7 @@ def checkpoints(steps: int) -> list[int]:
     """Return the steps after which the step size may be halved, written w_j in Algorithm 1."""
     before, share, found = 0.0, _FIRST_PERIOD, []
     while share <= 1:
-        found.append(math.ceil(share * steps))
+        found.append(math.ceil(round(share * steps, 6)))
         period = max(share - before - _PERIOD_DECREASE, _MIN_PERIOD)
         before, share = share, share + period
     return sorted(set(found))

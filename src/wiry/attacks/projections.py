@@ -12,6 +12,7 @@ from torch import Tensor
 
 _TINY = 1e-12  # a zero gradient stays zero when it is normalised
 _ROUNDING = 1e-6  # pixels; x + (1 - x) may fall short of 1 by less
+_MARGIN = 1e-6  # share of the radius left to rounding
 _L1_SHARE = 0.01  # share of the entries that one l1 step moves
 
 
@@ -79,15 +80,15 @@ class Ball:
         """Bring points back into their ball and into [0, 1], in place.
 
         Exact for linf and l1. In l2 the ball comes first and clipping second, which never leaves
-        the ball.
+        the ball. In l1 and l2 the radius is smaller by a millionth, which is left to rounding.
         """
         if self.norm == "linf":
             return point.clamp_(self.lower, self.upper)
-        offset = point.sub_(self.x)
+        offset, radius = point.sub_(self.x), self.eps * (1 - _MARGIN)
         if self.norm == "l2":
-            offset.mul_(_rows((self.eps / lengths(offset, "l2").clamp_min(_TINY)).clamp_(max=1)))
+            offset.mul_(_rows((radius / lengths(offset, "l2").clamp_min(_TINY)).clamp_(max=1)))
         else:
-            offset.copy_(project_l1(offset, self.x, self.eps))
+            offset.copy_(project_l1(offset, self.x, radius))
         return point.add_(self.x).clamp_(0, 1)
 
 

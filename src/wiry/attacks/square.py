@@ -124,11 +124,9 @@ class Square:
         unused = (self.eps**2 - lengths(offset, "l2").square()).clamp_(min=0).view(-1, 1, 1, 1)
         budget = (offset * inside).square().sum((2, 3), keepdim=True) + unused / c
         old = offset[drawn.index]
-        old = old / (lengths(old, "l2").view(-1, 1, 1, 1) + _TINY)
-        new = old + bumps * signs
-        length = new.square().sum((2, 3), keepdim=True).sqrt()
+        new = _unit_per_channel(old) + bumps * signs
         offset[emptied.index] = 0
-        offset[drawn.index] = new / (length + _TINY) * budget.sqrt()
+        offset[drawn.index] = _unit_per_channel(new) * budget.sqrt()
         return self._onto_sphere(centre, offset)
 
     def _onto_sphere(self, x: Tensor, offset: Tensor) -> Tensor:
@@ -170,6 +168,10 @@ def _bumps(n: int, side: int, x: Tensor, generator: torch.Generator) -> Tensor:
     pair = pair / pair.norm().clamp_min(_TINY)
     turn = torch.rand((n, 1, 1), generator=generator, device=generator.device).to(x.device) > 0.5
     return torch.where(turn, pair.T, pair)[:, None]
+
+
+def _unit_per_channel(offset: Tensor) -> Tensor:
+    return offset / (torch.linalg.vector_norm(offset, dim=(2, 3), keepdim=True) + _TINY)
 
 
 def _signs(shape: tuple[int, ...], x: Tensor, generator: torch.Generator) -> Tensor:

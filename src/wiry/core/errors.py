@@ -14,6 +14,10 @@ class UserError(ValueError):
     """
 
 
+class Diverged(UserError):
+    """A training whose loss is not finite any more; a search counts it as a failure and goes on."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return `; closest: 'x'` for the known name nearest to `name`, else the known names."""
     known = sorted(known)

@@ -44,6 +44,7 @@ def parse_recipe(
     data = copy.deepcopy(dict(data))
     for override in overrides or []:
         _override(data, override)
+    _check_size(data, source)
     plugins = data.get("plugins") or []
     if not isinstance(plugins, list) or not all(isinstance(m, str) for m in plugins):
         raise UserError(f"{source}: plugins must be a list of module names, got {plugins!r}")
@@ -91,20 +92,32 @@ def _link_components(node: Any) -> None:
             _link_components(item)
 
 
+def _check_size(data: Any, source: str, limit: int = 100_000) -> None:
+    """Refuse a recipe that contains itself, or whose YAML aliases unfold into too many values."""
+    left, num_values = [data], 0
+    while left:
+        node = left.pop()
+        num_values += 1
+        if num_values > limit:
+            raise UserError(f"{source}: more than {limit:,} values; does an alias contain itself?")
+        if isinstance(node, Mapping | list):
+            left += node.values() if isinstance(node, Mapping) else node
+
+
 def _override(data: Any, override: str) -> None:
     path, found, text = override.partition("=")
     if not found or not path:
         raise UserError(f"--set {override!r}: write path=value, such as stages.0.epochs=3")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {override!r}: the value is not valid YAML") from error
     node: Any = data
     keys = path.split(".")
     for position, part in enumerate(keys):
         key: Any = part
         if isinstance(node, list):
-            if not part.isdecimal() or int(part) >= len(node):
+            if not part.isdecimal() or len(part) > 9 or int(part) >= len(node):
                 raise UserError(f"--set {override!r}: {part!r} is not an index below {len(node)}")
             key = int(part)
         elif not isinstance(node, dict):

@@ -10,28 +10,15 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 import pydantic
 
 from wiry.core.errors import UserError, closest
+from wiry.core.signature import component, fields_model, nested_kind, parameters_of
 from wiry.core.types import parse_fractions
 
-
-@dataclasses.dataclass(frozen=True)
-class _Nested:
-    kind: str
-
-
-def component(kind: str) -> Any:
-    """Annotate a field that holds another component: `attack: component("attack")`."""
-    return Annotated[Any, _Nested(kind)]
-
-
-def _nested_kind(annotation: Any) -> str | None:
-    if get_origin(annotation) is Annotated:
-        return next((m.kind for m in get_args(annotation)[1:] if isinstance(m, _Nested)), None)
-    return None
+__all__ = ["Registry", "component", "kinds", "load_plugins", "registry"]
 
 
 class Registry:
@@ -91,13 +78,7 @@ class Registry:
     @functools.cache  # noqa: B019 - registries live as long as the process
     def signature(self, name: str) -> dict[str, inspect.Parameter]:
         """Return the factory's parameters without the context ones."""
-        factory = self.get(name)
-        parameters = dict(inspect.signature(factory, eval_str=True).parameters)
-        if dataclasses.is_dataclass(factory):
-            for field in dataclasses.fields(factory):
-                if field.init and field.default_factory is not dataclasses.MISSING:
-                    default = field.default_factory()
-                    parameters[field.name] = parameters[field.name].replace(default=default)
+        parameters = parameters_of(self.get(name))
         return {key: p for key, p in parameters.items() if key not in self.context}
 
     def normalize(self, spec: Any) -> dict[str, Any]:
@@ -149,7 +130,7 @@ class Registry:
     def _call(self, name: str, fields: dict[str, Any], **context: Any) -> Any:
         built = {}
         for key, value in fields.items():
-            kind = _nested_kind(self.signature(name)[key].annotation)
+            kind = nested_kind(self.signature(name)[key].annotation)
             # functions with a context (scores, allocations) stay specs until their context is there
             leaf = kind is None or value is None or bool(registry(kind).context)
             built[key] = value if leaf else registry(kind or "").build(value)
@@ -193,25 +174,14 @@ class Registry:
         return {key: getattr(checked, key) for key in known if key in checked.model_fields_set}
 
     def _as_data(self, name: str, key: str, value: Any) -> Any:
-        kind = _nested_kind(self.signature(name)[key].annotation)
+        kind = nested_kind(self.signature(name)[key].annotation)
         if kind is not None and value is not None and value is not inspect.Parameter.empty:
             return registry(kind).normalize(value)
         return list(value) if isinstance(value, tuple) else value
 
     @functools.cache  # noqa: B019 - registries live as long as the process
     def _model(self, name: str) -> type[pydantic.BaseModel]:
-        config = pydantic.ConfigDict(
-            extra="forbid",
-            allow_inf_nan=False,
-            arbitrary_types_allowed=True,
-            protected_namespaces=(),
-        )
-        fields: dict[str, Any] = {}
-        for key, parameter in self.signature(name).items():
-            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[key] = (annotation, default)
-        return pydantic.create_model(name, __config__=config, **fields)
+        return fields_model(name, self.signature(name))
 
     def _scan(self) -> None:
         if self._scanned:
@@ -268,7 +238,7 @@ def load_plugins(modules: list[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:  # "" and ".x" are no names
             raise UserError(
                 f"plugin {module!r} cannot be imported: {error}. Is it installed or on PYTHONPATH?"
             ) from error

@@ -8,6 +8,8 @@ from wiry.report.plots import Plot, label
 from wiry.report.records import Evaluation
 from wiry.report.words import count, percent
 
+_CATEGORIES = {"autorange": "reversed", "automargin": True, "type": "category", "showgrid": False}
+
 
 def layer_plot(evaluation: Evaluation) -> Plot | None:
     """Draw the share of weights left in each layer, in the network's order."""
@@ -28,14 +30,11 @@ def layer_plot(evaluation: Evaluation) -> Plot | None:
         "cliponaxis": False,
         "hovertemplate": "%{y}: %{text}<extra></extra>",
     }
+    largest = max(*shares, 0.1)
+    ticks = {"tickvals": [0, 20, 40, 60, 80, 100]} if largest > 60 else {}
     layout = {
-        "xaxis": {"title": {"text": "weights left (%)"}, "range": [0, 1.5 * max(*shares, 0.1)]},
-        "yaxis": {
-            "autorange": "reversed",
-            "automargin": True,
-            "type": "category",
-            "showgrid": False,
-        },
+        "xaxis": {"title": {"text": "weights left (%)"}, "range": [0, 1.5 * largest]} | ticks,
+        "yaxis": _CATEGORIES,
         "bargap": 0.35,
     }
     alt = "Weights left per layer: " + "; ".join(
@@ -74,12 +73,7 @@ def class_plot(evaluation: Evaluation, most: int = 20) -> Plot | None:
         "barmode": "group",
         "bargap": 0.3,
         "xaxis": {"title": {"text": "accuracy (%)"}, "range": [0, 100]},
-        "yaxis": {
-            "autorange": "reversed",
-            "automargin": True,
-            "type": "category",
-            "showgrid": False,
-        },
+        "yaxis": _CATEGORIES,
     }
     caption = "The share of each class's images that is classified correctly."
     if len(rows) > most:

@@ -91,7 +91,7 @@ def read_examples(evaluation: Evaluation, notes: list[str]) -> Examples | None:
         notes.append(f"eval/{path.name}: missing, so no example images are shown.")
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if "example_clean" not in arrays:
                 return None
             examples = Examples(

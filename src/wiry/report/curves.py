@@ -1,4 +1,4 @@
-"""Interactive plots of training: curves, early stopping by density, and surviving initial weights.
+"""Interactive plots of a run: training curves, and by density accuracy, early stopping and weights.
 
 The form is that of `plots`. The last two are figures of Cosentino et al. 2019 (arXiv 1912.02386):
 3, 5, 9 and 11 (early stopping) and 13-15 (initial weights).
@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from wiry.report.plots import Plot, density_axis, label, ramp_color, series_color
+from wiry.report.plots import (
+    SYMBOLS,
+    Plot,
+    density_axis,
+    error_bars,
+    label,
+    ramp_color,
+    series_color,
+)
 from wiry.report.records import RunData, StageData
 from wiry.report.series import (
     choose_levels,
@@ -20,7 +28,7 @@ from wiry.report.series import (
     kernel_density,
     metric_key,
 )
-from wiry.report.words import percent
+from wiry.report.words import percent, percent_interval
 
 _METRICS = (
     ("accuracy", "Clean accuracy while training", "clean accuracy (%)", 100),
@@ -50,54 +58,88 @@ def _curve_plot(
     stages: Sequence[tuple[str, StageData]], name: str, title: str, axis: str, factor: int
 ) -> Plot | None:
     key = metric_key((stage for _, stage in stages), name)
+    many = len(stages) > 4
     traces = []
     for position, (text, stage) in enumerate(stages):
-        many = len(stages) > 4
         color = ramp_color(position, len(stages)) if many else series_color(position)
-        ways = [(key, "solid", 1.0), (f"train_{name}", "dot", 0.55)]
-        for metric, dash, opacity in ways:
-            if metric is None or (metric == f"train_{name}" and many):
+        look = {"name": label(text), "legendgroup": f"stage-{position}"}
+        ways = [(key, "solid"), (f"train_{name}", "dot" if key else "solid")]
+        for metric, dash in ways:
+            if metric is None or (dash == "dot" and many):
                 continue
             steps, values = curve(stage, metric)
-            if not steps:
-                continue
-            split = metric.partition("_")[0]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines" if len(steps) > 1 else "markers",
-                    "name": label(text),
-                    "legendgroup": f"stage-{position}",
-                    "showlegend": dash == "solid" or key is None,
-                    "x": steps,
-                    "y": [factor * value for value in values],
-                    "line": {"color": color, "width": 2, "dash": dash},
-                    "marker": {"color": color},
-                    "opacity": opacity,
-                    "hovertemplate": f"{label(text)}, {split}, step %{{x:,}}: %{{y:.4g}}"
-                    "<extra></extra>",
-                }
-            )
+            if steps:
+                line = _curve(metric, steps, [factor * v for v in values], color, dash)
+                line["hovertemplate"] = f"{label(text)}, {line['hovertemplate']}"
+                traces.append(look | line)
     if not traces:
         return None
     split = "training" if key is None else key.partition("_")[0]
     dotted = " Dotted: training images." if any(t["line"]["dash"] == "dot" for t in traces) else ""
-    caption = f"On {split} images.{dotted}"
-    names = ", ".join(text for text, _ in stages)
+    alt = f"{title} of {', '.join(text for text, _ in stages)}."
     layout = {
         "xaxis": {"title": {"text": "training step"}, "tickformat": ","},
         "yaxis": {"title": {"text": axis}},
     }
     legend = sum(bool(t["showlegend"]) for t in traces)
-    return Plot(
-        f"curve-{name}",
-        title,
-        f"{title} of {names}.",
-        caption,
-        traces,
-        layout,
-        num_legend=legend,
-    )
+    caption = f"On {split} images.{dotted}"
+    return Plot(f"curve-{name}", title, alt, caption, traces, layout, num_legend=legend)
+
+
+def _curve(
+    metric: str, steps: list[float], values: list[float], color: str, dash: str
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(steps) > 1 else "markers",
+        "showlegend": dash == "solid",
+        "x": steps,
+        "y": values,
+        "line": {"color": color, "width": 2, "dash": dash},
+        "marker": {"color": color},
+        "opacity": 0.55 if dash == "dot" else 1,
+        "hovertemplate": f"{metric.partition('_')[0]}, step %{{x:,}}: %{{y:.4g}}<extra></extra>",
+    }
+
+
+def stage_plot(run: RunData) -> Plot | None:
+    """Draw clean and robust accuracy of a run's evaluated stages against density."""
+    stages = [(s, s.evaluation) for s in run.stages if s.evaluation and s.density]
+    if len({s.density for s, _ in stages}) < 2:
+        return None
+    traces = []
+    for position, kind in enumerate(("clean", "robust")):
+        values = [getattr(e, f"{kind}_accuracy") for _, e in stages if e]
+        around = [getattr(e, f"{kind}_interval") for _, e in stages if e]
+        if all(value is None for value in values):
+            continue
+        color = series_color(position)
+        texts = [f"{label(s.name)}, {percent(s.density)} of the weights" for s, _ in stages]
+        bars = [
+            f"{text}<br>{kind}: {percent(value)} ({percent_interval(bar)})"
+            for text, value, bar in zip(texts, values, around, strict=True)
+        ]
+        trace = {"type": "scatter", "mode": "lines+markers", "name": kind, "customdata": bars}
+        look = {"color": color, "size": 9, "symbol": SYMBOLS[position]}
+        traces.append(
+            trace
+            | {
+                "x": [100 * (s.density or 1) for s, _ in stages],
+                "y": [None if v is None else 100 * v for v in values],
+                "error_y": error_bars(values, around, color),
+                "line": {"color": color, "width": 2},
+                "marker": look,
+                "hovertemplate": "%{customdata}<extra></extra>",
+            }
+        )
+    layout = {
+        "xaxis": density_axis([s.density or 1 for s, _ in stages]),
+        "yaxis": {"title": {"text": "accuracy (%)"}},
+    }
+    alt = f"Accuracy of {len(stages)} stages against the share of weights left; see the table."
+    caption = "Stages in the order of the recipe, with 95 % intervals of the accuracies."
+    title = "Accuracy against weights left"
+    return Plot("density", title, alt, caption, traces, layout, 400, len(traces))
 
 
 def early_stop_plots(run: RunData) -> list[Plot]:
@@ -158,7 +200,7 @@ def _weight_plot(layer: str, weights: list[tuple[StageData, dict[str, np.ndarray
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": f"{percent(stage.density)} left",
+                "name": f"{label(stage.name)}, {percent(stage.density)}",
                 "x": np.round(grid, 6).tolist(),
                 "y": np.round(density, 5).tolist(),
                 "line": {"color": ramp_color(position, len(weights)), "width": 2},

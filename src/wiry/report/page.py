@@ -14,9 +14,9 @@ from plotly.offline import get_plotlyjs
 from wiry.core.files import write_atomic
 from wiry.report.collect import collect_run, is_search
 from wiry.report.collect_search import collect_search
-from wiry.report.curves import curve_plots, early_stop_plots, weight_plots
+from wiry.report.curves import curve_plots, early_stop_plots, stage_plot, weight_plots
 from wiry.report.parts import Section, chart
-from wiry.report.plots import density_plot, stage_plot
+from wiry.report.plots import density_plot
 from wiry.report.records import Row, RunData, SearchData, StageData
 from wiry.report.sections import (
     candidate_table,

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wiry.report.records import Row, RunData, SearchData
+from wiry.report.records import Row, SearchData
 from wiry.report.words import percent, percent_interval
 
 NUM_COLORS = 8
 NUM_RAMP = 8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
-DENSITY_TICKS = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
+DENSITY_TICKS: list[float] = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,14 @@ def density_axis(densities: Sequence[float]) -> dict[str, Any]:
     """Return a logarithmic axis for shares of weights in percent, sparser to the right."""
     shares = [100 * d for d in densities if d and d > 0] or [100.0]
     low, high = math.log10(min(shares)), math.log10(max(shares))
+    ticks = DENSITY_TICKS if high - low > 1 else sorted({*DENSITY_TICKS, 70, 40, 30, 15, 7, 4, 3})
     pad = max(0.08, 0.04 * (high - low))
     return {
         "type": "log",
         "title": {"text": "weights left (%), logarithmic"},
         "range": [high + pad, low - pad],
-        "tickvals": DENSITY_TICKS,
-        "ticktext": [f"{t:g}" for t in DENSITY_TICKS],
+        "tickvals": ticks,
+        "ticktext": [f"{t:g}" for t in ticks],
     }
 
 
@@ -72,7 +73,7 @@ def density_plot(search: SearchData) -> Plot | None:
     for position, method in enumerate(dict.fromkeys(r.method for r in rows)):
         mine = sorted((r for r in rows if r.method == method), key=lambda r: -(r.density or 0))
         for panel, robust in enumerate((True, False)):
-            traces.append(_method_trace(method, mine, position, panel, robust))
+            traces += _method_traces(method, mine, position, panel, robust)
     dense_density = [search.dense.density or 1.0] if search.dense else []
     axis = density_axis([r.density or 1 for r in rows] + dense_density)
     shapes, notes = _baseline(search)
@@ -90,53 +91,60 @@ def density_plot(search: SearchData) -> Plot | None:
         "density",
         "Accuracy against weights left",
         _density_alt(rows),
-        "Above under attack, below on clean images. Filled: test images, with 95 % intervals. "
-        "Open: candidates measured on validation images only. Grey: the dense network and its "
-        "interval. Dashed: the limits, which hold on validation images.",
+        "Above under attack, below on clean images. Open, joined by lines: validation images, on "
+        "which the choice was made, with the limits dashed. Filled: test images with 95 % "
+        "intervals, to be compared with the grey band, the dense network's on test images.",
         traces,
         layout,
         height=640,
-        num_legend=len(traces) // 2,
+        num_legend=len(traces) // 4,
     )
 
 
-def _method_trace(
+def _method_traces(
     method: str, rows: list[Row], position: int, panel: int, robust: bool
-) -> dict[str, Any]:
-    tested = [(r.robust_accuracy if robust else r.clean_accuracy) for r in rows]
-    values = [
-        t if t is not None else (r.validation_robust if robust else r.validation_clean)
-        for t, r in zip(tested, rows, strict=True)
-    ]
-    intervals = [(r.robust_interval if robust else r.clean_interval) for r in rows]
-    bars = [i if t is not None else None for i, t in zip(intervals, tested, strict=True)]
-    symbol = SYMBOLS[position % len(SYMBOLS)]
-    color = series_color(position)
-    return {
+) -> list[dict[str, Any]]:
+    """Return a method's line over validation images and, unconnected, its points on test images."""
+    suffix = "" if panel == 0 else "2"
+    symbol, color = SYMBOLS[position % len(SYMBOLS)], series_color(position)
+    base = {
         "type": "scatter",
-        "mode": "lines+markers",
         "name": label(method),
         "legendgroup": f"method-{position}",
-        "showlegend": panel == 0,
-        "xaxis": "x" if panel == 0 else "x2",
-        "yaxis": "y" if panel == 0 else "y2",
+        "xaxis": f"x{suffix}",
+        "yaxis": f"y{suffix}",
         "x": [100 * (r.density or 0) for r in rows],
-        "y": [None if v is None else 100 * v for v in values],
-        "error_y": _error_bars(values, bars, color),
-        "line": {"color": color, "width": 2},
-        "marker": {
-            "color": color,
-            "size": 9,
-            "symbol": [symbol if t is not None else f"{symbol}-open" for t in tested],
-        },
-        "customdata": [_hover(r, t, b, robust) for r, t, b in zip(rows, tested, bars, strict=True)],
+        "customdata": [_hover(r, robust) for r in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
+    chosen = [r.validation_robust if robust else r.validation_clean for r in rows]
+    tested = [r.robust_accuracy if robust else r.clean_accuracy for r in rows]
+    around = [r.robust_interval if robust else r.clean_interval for r in rows]
+    line = {
+        "mode": "lines+markers",
+        "y": _in_percent(chosen),
+        "line": {"color": color, "width": 1.5},
+        "marker": {"color": color, "size": 8, "symbol": f"{symbol}-open"},
+        "showlegend": panel == 0,
+    }
+    points = {
+        "mode": "markers",
+        "y": _in_percent(tested),
+        "error_y": error_bars(tested, around, color),
+        "marker": {"color": color, "size": 10, "symbol": symbol},
+        "showlegend": False,
+    }
+    return [base | line, base | points]
 
 
-def _error_bars(
+def _in_percent(shares: Sequence[float | None]) -> list[float | None]:
+    return [None if share is None else 100 * share for share in shares]
+
+
+def error_bars(
     values: Sequence[float | None], intervals: Sequence[tuple[float, float] | None], color: str
 ) -> dict[str, Any]:
+    """Return plotly's error bars from shares and their intervals."""
     pairs = list(zip(values, intervals, strict=True))
     return {
         "type": "data",
@@ -149,12 +157,14 @@ def _error_bars(
     }
 
 
-def _hover(row: Row, tested: float | None, bar: tuple[float, float] | None, robust: bool) -> str:
-    validation = row.validation_robust if robust else row.validation_clean
+def _hover(row: Row, robust: bool) -> str:
     kind = "robust" if robust else "clean"
+    tested = row.robust_accuracy if robust else row.clean_accuracy
+    around = row.robust_interval if robust else row.clean_interval
+    validation = row.validation_robust if robust else row.validation_clean
     lines = [f"<b>{label(row.method)}</b>, {percent(row.density)} of the weights"]
     if tested is not None:
-        lines.append(f"{kind}, test: {percent(tested)} ({percent_interval(bar)})")
+        lines.append(f"{kind}, test: {percent(tested)} ({percent_interval(around)})")
     if validation is not None:
         lines.append(f"{kind}, validation: {percent(validation)}")
     return "<br>".join(lines)
@@ -178,12 +188,14 @@ def _baseline(search: SearchData) -> tuple[list[dict[str, Any]], list[dict[str, 
                 shapes.append(across | band | {"fillcolor": "@band", "line": {"width": 0}})
             line = {"y0": 100 * share, "y1": 100 * share, "line": {"color": "@muted", "width": 1}}
             shapes.append(across | line)
-            notes.append(_note(place, share, f"dense {percent(share)}", "bottom", left=True))
+            notes.append(_note(place, share, f"dense (test) {percent(share)}", "bottom", left=True))
         limit = search.constraint.get(kind)
         if limit is not None:
             dashed = {"color": "@limit", "width": 1.5, "dash": "dash"}
             shapes.append(across | {"y0": 100 * limit, "y1": 100 * limit, "line": dashed})
-            notes.append(_note(place, limit, f"limit {percent(limit)}", "top", left=False))
+            notes.append(
+                _note(place, limit, f"limit (validation) {percent(limit)}", "top", left=False)
+            )
     return shapes, notes
 
 
@@ -204,43 +216,3 @@ def _density_alt(rows: Sequence[Row]) -> str:
         f"Robust and clean accuracy of {len(rows)} candidates ({methods}) with {percent(low)} to "
         f"{percent(high)} of the weights left; the values are in the table of candidates."
     )
-
-
-def stage_plot(run: RunData) -> Plot | None:
-    """Draw clean and robust accuracy of a run's evaluated stages against density."""
-    stages = [(s, s.evaluation) for s in run.stages if s.evaluation and s.density]
-    if len({s.density for s, _ in stages}) < 2:
-        return None
-    traces = []
-    for position, kind in enumerate(("clean", "robust")):
-        values = [getattr(e, f"{kind}_accuracy") for _, e in stages if e]
-        around = [getattr(e, f"{kind}_interval") for _, e in stages if e]
-        if all(value is None for value in values):
-            continue
-        color = series_color(position)
-        texts = [f"{label(s.name)}, {percent(s.density)} of the weights" for s, _ in stages]
-        bars = [
-            f"{text}<br>{kind}: {percent(value)} ({percent_interval(bar)})"
-            for text, value, bar in zip(texts, values, around, strict=True)
-        ]
-        trace = {"type": "scatter", "mode": "lines+markers", "name": kind, "customdata": bars}
-        look = {"color": color, "size": 9, "symbol": SYMBOLS[position]}
-        traces.append(
-            trace
-            | {
-                "x": [100 * (s.density or 1) for s, _ in stages],
-                "y": [None if v is None else 100 * v for v in values],
-                "error_y": _error_bars(values, around, color),
-                "line": {"color": color, "width": 2},
-                "marker": look,
-                "hovertemplate": "%{customdata}<extra></extra>",
-            }
-        )
-    layout = {
-        "xaxis": density_axis([s.density or 1 for s, _ in stages]),
-        "yaxis": {"title": {"text": "accuracy (%)"}},
-    }
-    alt = f"Accuracy of {len(stages)} stages against the share of weights left; see the table."
-    caption = "Stages in the order of the recipe, with 95 % intervals of the accuracies."
-    title = "Accuracy against weights left"
-    return Plot("density", title, alt, caption, traces, layout, 400, len(traces))

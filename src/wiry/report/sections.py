@@ -5,10 +5,11 @@ from typing import Any
 
 from wiry.report.bars import class_plot, layer_plot
 from wiry.report.collect import number, read_examples
+from wiry.report.costs import cost_section
 from wiry.report.images import cards
 from wiry.report.parts import Cell, Section, Table, TableLine, chart
 from wiry.report.records import Evaluation, Interval, Row, RunData, SearchData, StageData
-from wiry.report.words import MISSING, count, duration, percent, percent_interval, quantity
+from wiry.report.words import MISSING, count, duration, percent, percent_interval
 
 _BADGES = {
     "dense": "baseline",
@@ -27,13 +28,15 @@ def candidate_table(search: SearchData) -> Table:
     rows.sort(key=lambda row: -(row.density or 0))
     dense = [search.dense] if search.dense else []
     lines = [_candidate(row, search) for row in dense + rows]
-    limits = f" Limits on validation images: {search.thresholds_text}." if rows else ""
-    tested = "Accuracies on test images with 95\N{NO-BREAK SPACE}% intervals"
-    caption = f"{tested}; 'validation' where test images were not used.{limits}"
-    header = ["Method", "Weights left", "Non-zeros", "Clean", "Robust", "Verdict"]
-    if not search.thresholds_text:
-        caption = caption.removesuffix(limits)
-    return Table(caption, header, lines, frozenset({1, 2, 3, 4}))
+    caption = (
+        "The choice was made on validation images; test images, with 95\N{NO-BREAK SPACE}% "
+        "intervals, only judge the dense network and the finalists."
+    )
+    if search.thresholds_text:
+        caption += f" Limits: {search.thresholds_text}."
+    groups = ["Clean, validation", "Robust, validation", "Clean, test", "Robust, test"]
+    header = ["Method", "Weights left", "Non-zeros", *groups, "Verdict"]
+    return Table(caption, header, lines, frozenset(range(1, 7)))
 
 
 def _candidate(row: Row, search: SearchData) -> TableLine:
@@ -45,19 +48,17 @@ def _candidate(row: Row, search: SearchData) -> TableLine:
         Cell(row.method),
         Cell(percent(row.density)),
         Cell(count(row.nonzeros)),
-        _accuracy(row.clean_accuracy, row.clean_interval, row.validation_clean),
-        _accuracy(row.robust_accuracy, row.robust_interval, row.validation_robust),
+        Cell(percent(row.validation_clean)),
+        Cell(percent(row.validation_robust)),
+        _accuracy(row.clean_accuracy, row.clean_interval),
+        _accuracy(row.robust_accuracy, row.robust_interval),
         Cell(_BADGES.get(badge, verdict), row.reason, badge),
     ]
     return TableLine(cells, kind)
 
 
-def _accuracy(share: float | None, around: Interval | None, validation: float | None) -> Cell:
-    if share is not None:
-        return Cell(percent(share), percent_interval(around) if around else "")
-    if validation is not None:
-        return Cell(percent(validation), "validation")
-    return Cell(MISSING)
+def _accuracy(share: float | None, around: Interval | None) -> Cell:
+    return Cell(percent(share), percent_interval(around) if around else "")
 
 
 def stage_table(run: RunData) -> Table:
@@ -74,10 +75,8 @@ def stage_table(run: RunData) -> Table:
             Cell(count(steps), duration((stage.done or {}).get("seconds")).replace(MISSING, "")),
             Cell(percent(stage.density)),
             Cell(count(result.cost.get("nonzeros") if result else None)),
-            _accuracy(*((result.clean_accuracy, result.clean_interval) if result else _NONE), None),
-            _accuracy(
-                *((result.robust_accuracy, result.robust_interval) if result else _NONE), None
-            ),
+            _accuracy(*((result.clean_accuracy, result.clean_interval) if result else _NONE)),
+            _accuracy(*((result.robust_accuracy, result.robust_interval) if result else _NONE)),
         ]
         lines.append(TableLine(cells, "chosen" if stage is run.last else ""))
     splits = {s.evaluation.split for s in run.stages if s.evaluation}
@@ -98,7 +97,9 @@ def subject_sections(
     if evaluation is None:
         return []
     found = [_layers(evaluation), _failures(evaluation, name, notes), _classes(evaluation)]
-    found.append(_cost(evaluation, dense.evaluation if dense and dense is not stage else None))
+    found.append(
+        cost_section(evaluation, dense.evaluation if dense and dense is not stage else None)
+    )
     return [section for section in found if section]
 
 
@@ -141,58 +142,6 @@ def _classes(evaluation: Evaluation) -> Section | None:
     header = ["Class", "Images", "Clean", "Robust"]
     table = Table("Accuracy per class.", header, lines, frozenset({1, 2, 3}))
     return Section("classes", "Accuracy per class", table, table_first=False, plots=[chart(plot)])
-
-
-def _cost(evaluation: Evaluation, dense: Evaluation | None) -> Section | None:
-    ours, base = evaluation.cost, dense.cost if dense else {}
-    if len(ours) <= 1:
-        return None
-
-    def share(cost: dict[str, Any], part: float | None, whole: str) -> str:
-        total = cost.get(whole)
-        return MISSING if part is None or not total else percent(1 - part / total)
-
-    def of_all(cost: dict[str, Any]) -> str:
-        if not {"nonzeros", "prunable", "parameters"} <= cost.keys():
-            return MISSING
-        left = cost["nonzeros"] + cost["parameters"] - cost["prunable"]
-        return share(cost, left, "parameters")
-
-    def sparsity(cost: dict[str, Any], key: str) -> str:
-        return percent(1 - cost[key]) if key in cost else MISSING
-
-    def units(cost: dict[str, Any]) -> str:
-        dead, total = cost.get("dead_units"), cost.get("units")
-        return MISSING if dead is None else f"{count(dead)} of {count(total)}"
-
-    rows = (
-        ("Sparsity of the mask", "prunable weights switched off", sparsity, "mask_density"),
-        ("Sparsity of the values", "prunable weights equal to 0", sparsity, "nonzero_density"),
-    )
-    lines = [(title, small, make(ours, key), make(base, key)) for title, small, make, key in rows]
-    lines += [
-        ("Sparsity of all parameters", "biases and normalisation too", of_all(ours), of_all(base)),
-        ("Dead units", "with no weight coming in", units(ours), units(base)),
-        ("Arithmetic", "per image, zeros skipped", *_pair(ours, base, "flops_sparse", "FLOP")),
-        ("Arithmetic, dense code", "per image", *_pair(ours, base, "flops_dense", "FLOP")),
-        (
-            "Size, sparse",
-            "non-zero values and their places",
-            *_pair(ours, base, "bytes_sparse", "B"),
-        ),
-        ("Size, dense", "every value", *_pair(ours, base, "bytes_dense", "B")),
-    ]
-    header = ["", "This network", *(["Dense network"] if base else [])]
-    table_lines = [
-        TableLine([Cell(title, small), Cell(value), *([Cell(other)] if base else [])])
-        for title, small, value, other in lines
-    ]
-    caption = "What the network costs. Fewer operations are faster only where zeros are skipped."
-    return Section("cost", "Cost", Table(caption, header, table_lines, frozenset({1, 2})))
-
-
-def _pair(ours: dict[str, Any], base: dict[str, Any], key: str, unit: str) -> tuple[str, str]:
-    return quantity(ours.get(key), unit), quantity(base.get(key), unit)
 
 
 def source_sections(run: RunData | None, notes: Sequence[str]) -> list[Section]:

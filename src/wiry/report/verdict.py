@@ -86,9 +86,10 @@ def search_verdict(
     else:
         tone = "not-found"
         limits = f": {search.thresholds_text}" if search.thresholds_text else ""
-        headline = f"No sparse network of {network} meets the limits{limits}."
+        headline = f"No sparse {network} meets the limits{limits}."
         state = f"{state} The nearest, by {row.method}, {_keeps(ours)}.".strip()
-    lead = " ".join(part for part in (state, _accuracies(ours, base, _budget(row))) if part)
+    accuracies = _accuracies(ours, base, _budget(row)) or _on_validation(row)
+    lead = " ".join(part for part in (state, accuracies) if part)
     facts = [("Method", row.method), *_test_facts(row, subject)]
     facts.append(("How sure", " ".join([*_sureness(ours, base), *_seeds(row)])))
     if search.winner and search.best:
@@ -131,7 +132,7 @@ def _keeps(network: Measured) -> str:
 
 def _accuracies(ours: Measured, base: Measured | None, budget: str) -> str:
     if ours.clean is None:
-        return "It has not been measured on test images."
+        return ""
     text = f"It classifies {percent(ours.clean)} of clean test images correctly"
     if ours.robust is not None:
         text += f" and {percent(ours.robust)} under attack ({budget})"
@@ -143,6 +144,15 @@ def _accuracies(ours: Measured, base: Measured | None, budget: str) -> str:
 
 def _budget(numbers: Row | Evaluation) -> str:
     return f"eps{SPACE}{eps_text(numbers.eps)}, {norm_text(numbers.norm)}"
+
+
+def _on_validation(row: Row) -> str:
+    if row.validation_clean is None:
+        return "It has not been measured on test images."
+    text = f"On validation images it classifies {percent(row.validation_clean)} correctly"
+    if row.validation_robust is not None:
+        text += f" and {percent(row.validation_robust)} under attack ({_budget(row)})"
+    return f"{text}; test images were not used."
 
 
 def _tiles(ours: Measured, base: Measured | None) -> list[Tile]:
@@ -180,25 +190,26 @@ def _sureness(ours: Measured, base: Measured | None) -> list[str]:
     """Say for each accuracy whether its interval overlaps the dense network's."""
     if base is None:
         return []
-    sentences = []
+    overlapping, sentences = [], []
     pairs = (
         ("clean", ours.clean, ours.clean_interval, base.clean, base.clean_interval),
         ("robust", ours.robust, ours.robust_interval, base.robust, base.robust_interval),
     )
     for name, share, around, dense, dense_around in pairs:
-        if None in (share, around, dense, dense_around):
+        if share is None or around is None or dense is None or dense_around is None:
             continue
-        assert share is not None and around and dense is not None and dense_around
         if around[0] <= dense_around[1] and dense_around[0] <= around[1]:
-            sentences.append(
-                f"The {name} intervals overlap: these images do not tell the two networks apart."
-            )
-        else:
-            way = "loss" if share < dense else "gain"
-            sentences.append(
-                f"The {name} intervals do not overlap: the {way} of {points(share - dense)} is "
-                "more than the choice of test images explains."
-            )
+            overlapping.append(name)
+            continue
+        way = "loss" if share < dense else "gain"
+        sentences.append(
+            f"The {name} intervals do not overlap: the {way} of {points(share - dense)} is "
+            "more than the choice of test images explains."
+        )
+    if overlapping:
+        names = " and ".join(overlapping)
+        same = f"The {names} intervals overlap: these images do not tell the two networks apart."
+        sentences.insert(0, same)
     return sentences
 
 
@@ -210,7 +221,8 @@ def _seeds(row: Row) -> list[str]:
     parts = [f"clean {percent_spread(clean)}"] if len(clean) > 1 else []
     parts += [f"robust {percent_spread(robust)}"] if len(robust) > 1 else []
     number = max(len(robust), len(clean))
-    return [f"Over {number} training seeds: {', '.join(parts)} (mean and deviation)."]
+    means = "the accuracies above are means, the network below is one of them"
+    return [f"Over {number} training seeds: {', '.join(parts)} (mean and deviation); {means}."]
 
 
 def _search_state(search: SearchData) -> str:

@@ -100,10 +100,7 @@ def _levels(method: str, path: list[float], dense: Stage, epochs: int, weights: 
 
 @registry("method").register("lottery")
 def lottery(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
-    """Lottery tickets.
-
-    Prune by magnitude level by level, each level rewound to the initial weights.
-    """
+    """Lottery tickets: prune level by level, each level rewound to the initial weights."""
     return _levels("lottery", path, dense, epochs, f"{dense.name}@0it")
 
 

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from wiry.attacks.presets import screen, strongest
 from wiry.core.errors import UserError
 from wiry.core.files import read_json
 from wiry.core.recipe_file import load_recipe
-from wiry.core.registry import registry
 from wiry.core.run import Run
 from wiry.sweep.display import show
 from wiry.sweep.ladder import Ladder
@@ -105,45 +103,6 @@ def run_recipe(
         measurement = Measurement(stage.name, wanted.split, wanted.attacks, wanted.num_samples)
         results.append((stage.name, measure_stage(run, measurement, device=device)))
     return run.root, results
-
-
-def evaluate_target(
-    target: Path,
-    stage: str | None,
-    attack: str,
-    eps: float | None,
-    norm: str | None,
-    split: str,
-    num_samples: int | None,
-    device: str,
-    console: Console,
-) -> tuple[str, dict[str, Any]]:
-    """Attack a stage of a run and return the stage's name and the result."""
-    check_device(device)
-    if split not in ("test", "validation"):
-        raise UserError(f"--split must be test or validation, got {split!r}")
-    run = Run.open(target)
-    names = [s.name for s in run.stages]
-    if stage is not None and stage not in names:
-        raise UserError(f"run {target.name!r} has no stage {stage!r}; it has {', '.join(names)}")
-    name = stage or names[-1]
-    chosen = next(s for s in run.stages if s.name == name)
-    if not run.is_done(chosen):
-        raise UserError(f"stage {name!r} of {str(target)!r} is not finished; `wiry train` it first")
-    trained = chosen.objective.get("attack", {})
-    built = registry("attack").build(trained) if trained else None
-    eps = eps if eps is not None else getattr(built, "eps", None)
-    norm = str(norm or getattr(built, "norm", "linf"))
-    if eps is None:
-        raise UserError("the stage was not trained against an attack; give --eps")
-    presets = {"strongest": strongest, "screen": screen}
-    attacks = (
-        [registry("attack").normalize(a) for a in presets[attack](eps, norm)]
-        if attack in presets
-        else [registry("attack").normalize({"name": attack, "eps": eps, "norm": norm})]
-    )
-    console.print(f"attacking {name} of {target}")
-    return name, measure_stage(run, Measurement(name, split, attacks, num_samples), device=device)
 
 
 def check_device(device: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wiry.core.errors import Diverged
 from wiry.core.recipe import Evaluation, Recipe, expand
 from wiry.core.recipe_file import parse_recipe
 from wiry.sparsify.plan import density_name, plan
@@ -28,7 +29,6 @@ class Candidate:
     Attributes:
         validation: evaluation of the chosen-under attacks on the validation split, by seed.
         test: evaluation under the judging attacks on the test split, by seed.
-        checked: whether all seeds were trained and the means looked at.
     """
 
     method: str
@@ -37,7 +37,6 @@ class Candidate:
     stage: str
     validation: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     test: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    checked: bool = False
 
     def mean(self, what: str, seeds: list[int] | None = None) -> float:
         """Return the mean of a validation accuracy (`clean` or `robust`) over the seeds."""
@@ -128,7 +127,9 @@ class Search:
             if not self.budget.allows(f"explore {method}", len(passed), share=0.5):
                 break
             candidate = self._candidate(method, density)
-            self._validate(candidate, first)
+            if not self._trains(candidate, first):
+                passed[density] = False
+                continue
             passed[density] = candidate.shortfall(*self.thresholds([first]), [first]) <= 0
             with self._lock:
                 self.candidates.append(candidate)
@@ -146,15 +147,23 @@ class Search:
         for number, candidate in enumerate(sorted(passing, key=lambda c: c.density)):
             if others and not self.budget.allows(f"confirm {method}", number, share=0.8):
                 return candidate
-            self.pool.run_parallel(
-                [functools.partial(self._validate, candidate, seed) for seed in others]
+            trained = self.pool.run_parallel(
+                [functools.partial(self._trains, candidate, seed) for seed in others]
             )
-            candidate.checked = True
-            met = self._shortfall(candidate) <= 0
+            met = all(trained) and self._shortfall(candidate) <= 0
             self._tell(candidate, "confirmed" if met else "not confirmed")
             if met:
                 return candidate
         return None
+
+    def _trains(self, candidate: Candidate, seed: int) -> bool:
+        """Train and measure a candidate; say whether its training stayed finite."""
+        try:
+            self._validate(candidate, seed)
+        except Diverged as error:
+            self.announce(f"{candidate.method}, seed {seed}: {error}")
+            return False
+        return True
 
     def _validate(self, candidate: Candidate, seed: int) -> None:
         self._measure(candidate, seed, "validation", self.settings.choose, candidate.validation)

@@ -60,6 +60,8 @@ class SearchSettings:
             raise UserError("give either --max-drop, or --min-clean and/or --min-robust")
         if not 0 < self.ladder.min_density < 1:
             raise UserError(f"--min-density must be in (0, 1), got {self.ladder.min_density:g}")
+        if self.sparse_epochs is not None and not 0 <= self.sparse_epochs <= 1_000_000:
+            raise UserError(f"--sparse-epochs must be in [0, 1000000], got {self.sparse_epochs}")
         for method in self.methods:
             if method not in method_names():
                 raise UserError(

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from wiry.core.mask import Mask
 from wiry.core.recipe import Recipe
 from wiry.core.registry import load_plugins, registry
 from wiry.core.run import Run
 from wiry.evaluate.record import run_evaluation
+from wiry.evaluate.table import Progress
 from wiry.train.stages import Session, dataset_of, load_stage, train
 
 
@@ -62,25 +65,38 @@ def run_trial(trial: Trial, session: Session | None = None) -> list[dict[str, An
 
 
 def measure_stage(
-    run: Run, measurement: Measurement, *, device: str = "cpu", progress: Any = None
+    run: Run, measurement: Measurement, *, device: str = "cpu", progress: Progress | None = None
 ) -> dict[str, Any]:
     """Measure a finished stage, or read the result if it is there."""
-    folder = run.stage_dir(measurement.stage) / "eval"
-    dataset = dataset_of(run.recipe)
-    x, y = dataset.split(measurement.split)  # type: ignore[arg-type] # checked by the recipe
-    x, y = x[: measurement.num_samples], y[: measurement.num_samples]
     model, mask = load_stage(run, measurement.stage)
-    attacks = [registry("attack").build(spec) for spec in measurement.attacks]
+    folder = run.stage_dir(measurement.stage) / "eval"
+    return measure(model, mask, run.recipe, measurement, folder, device=device, progress=progress)
+
+
+def measure(
+    model: nn.Module,
+    mask: Mask,
+    recipe: Recipe,
+    measurement: Measurement,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Attack a network on its recipe's data and write the result to `folder`, once."""
+    dataset = dataset_of(recipe)
+    x, y = dataset.split(measurement.split)  # type: ignore[arg-type] # checked where it is parsed
+    x, y = x[: measurement.num_samples], y[: measurement.num_samples]
     return run_evaluation(
         model.to(device),
         mask.to(device),
         x.to(device),
         y.to(device),
-        attacks,
+        [registry("attack").build(spec) for spec in measurement.attacks],
         split=measurement.split,
         class_names=dataset.class_names,
         input_shape=dataset.input_shape,
-        seed=run.recipe.seed,
+        seed=recipe.seed,
         folder=folder,
         name=measurement.name(),
         progress=progress,

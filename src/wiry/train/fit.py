@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wiry.core.errors import UserError
+from wiry.core.errors import Diverged
 from wiry.core.rng import stream
 from wiry.core.state import SparseState
 from wiry.data.loader import Loader
@@ -74,7 +74,7 @@ def fit(training: Training, observers: Sequence[Observer] = ()) -> None:
     """Train from where `training.progress` stands to the end of the stage.
 
     Raises:
-        UserError: if the loss is not finite any more.
+        Diverged: if the loss is not finite any more.
     """
     t = training
     steps_per_epoch = t.loader.steps_per_epoch
@@ -102,7 +102,7 @@ def _step(t: Training, batch: Any) -> dict[str, Tensor]:
     generator = stream(t.seed, t.name, "attack", t.state.step)
     loss = t.objective(t.loss_forward or t.model, t.model, batch, generator)
     if not torch.isfinite(loss.total):
-        raise UserError(
+        raise Diverged(
             f"stage {t.name!r}: the loss is {float(loss.total)} at step {t.state.step}; "
             "lower the learning rate or check the data"
         )

@@ -7,14 +7,12 @@ again.
 import dataclasses
 import functools
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from wiry.core.files import read_json, write_atomic
+from wiry.core.errors import UserError
 from wiry.core.mask import Mask, density
 from wiry.core.recipe import Recipe, Stage, kept_lengths, split_reference
 from wiry.core.registry import registry
@@ -28,6 +26,7 @@ from wiry.models.base import build_model
 from wiry.train.checkpoint import load_checkpoint, remove_checkpoints
 from wiry.train.fit import Observer, Training, fit
 from wiry.train.observe import Checkpointer, MetricsWriter, WeightKeeper, kept_path
+from wiry.train.share import link_equal_stage, remember_stage
 
 
 def silent(line: str) -> None:
@@ -65,10 +64,10 @@ def train(recipe: Recipe, out: Path, session: Session | None = None) -> Run:
     with run.lock():
         run.create()
         for stage in run.stages:
-            if run.is_done(stage) or _link_equal_stage(run, stage, store):
+            if run.is_done(stage) or link_equal_stage(run, stage, store):
                 continue
             _train_stage(run, stage, session)
-            _remember(run, stage, store)
+            remember_stage(run, stage, store)
     return run
 
 
@@ -116,6 +115,7 @@ def _prepare(run: Run, stage: Stage, dataset: Dataset, session: Session) -> Trai
     num_batches = stage.epochs * loader.steps_per_epoch
     names = (stage.name, "init") if stage.start.weights == "reinit" else ("init",)
     model = model_of(run.recipe, dataset, names).to(session.device)
+    _check_last_batch(model, stage, len(y))
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
     state = SparseState(
         mask=_start_mask(run, stage).to(session.device),
@@ -141,6 +141,16 @@ def _prepare(run: Run, stage: Stage, dataset: Dataset, session: Session) -> Trai
         optimizer=optimizer,
         num_batches=num_batches,
     )
+
+
+def _check_last_batch(model: nn.Module, stage: Stage, num_images: int) -> None:
+    """Refuse a last batch of one image where batch statistics are needed."""
+    normalizes = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    if normalizes and num_images % stage.batch_size == 1:
+        raise UserError(
+            f"stage {stage.name!r}: {num_images} images in batches of {stage.batch_size} leave a "
+            "last batch of one, and batch normalisation needs two; choose another batch_size"
+        )
 
 
 def _weights(run: Run, reference: str, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -212,39 +222,3 @@ def _dataset(spec: str) -> Dataset:
 
 def _on(split: tuple[Tensor, Tensor], device: str) -> tuple[Tensor, Tensor]:
     return split[0].to(device), split[1].to(device)
-
-
-def _remember(run: Run, stage: Stage, store: Path) -> None:
-    """Note where the stage of this identity lies, for other runs in the store."""
-    place = run.stage_dir(stage).relative_to(store).as_posix()
-    write_atomic(store / ".stages" / run.stage_identity(stage), place)
-
-
-def _link_equal_stage(run: Run, stage: Stage, store: Path) -> bool:
-    """Take over an equal stage that another run in the store has trained.
-
-    Say whether there was one.
-    """
-    note = store / ".stages" / run.stage_identity(stage)
-    source = store / note.read_text(encoding="utf-8") if note.exists() else None
-    if source is None or not (source / "DONE").exists():
-        return False
-    wanted = {kept_path(Path(), k).as_posix() for k in kept_lengths(run.stages, stage.name)}
-    done = read_json(source / "DONE")
-    if done["identity"] != run.stage_identity(stage) or not wanted <= set(done["files"]):
-        return False
-    target = run.stage_dir(stage)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, copy_function=_link_or_copy)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
-    run.log(f"{stage.name}: linked from {source.relative_to(store)}")
-    return True
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -1,0 +1,91 @@
+"""`wiry evaluate`: attack a network that is there already, a stage of a run or a bundle."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from wiry.attacks.presets import screen, strongest
+from wiry.core.errors import UserError
+from wiry.core.mask import Mask
+from wiry.core.recipe import Recipe, Stage, expand
+from wiry.core.recipe_file import load_recipe
+from wiry.core.registry import registry
+from wiry.core.run import Run
+from wiry.core.tensors import load_mask
+from wiry.export.load import load
+from wiry.sweep.trial import Measurement, measure
+from wiry.train.stages import load_stage
+
+PRESETS = {"strongest": strongest, "screen": screen}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A trained network with the stage that trained it and where its evaluations go."""
+
+    model: nn.Module
+    mask: Mask
+    recipe: Recipe
+    stage: Stage
+    folder: Path
+
+
+def find_target(path: Path, stage: str | None) -> Target:
+    """Open a run's stage (default: the last) or a bundle.
+
+    Raises:
+        UserError: if there is no such stage, it is not finished, or a file is damaged.
+    """
+    if (path / "bundle.json").exists():
+        if stage is not None:
+            raise UserError(f"{str(path)!r} is a bundle, it has no stages; leave --stage out")
+        recipe = load_recipe(path / "recipe.yaml")
+        mask = load_mask(path / "mask.safetensors")
+        return Target(load(path), mask, recipe, expand(recipe)[-1], path.parent / "eval")
+    run = Run.open(path)
+    names = [s.name for s in run.stages]
+    if stage is not None and stage not in names:
+        raise UserError(f"run {path.name!r} has no stage {stage!r}; it has {', '.join(names)}")
+    chosen = next(s for s in run.stages if s.name == (stage or names[-1]))
+    if not run.is_done(chosen):
+        raise UserError(f"stage {chosen.name!r} of {str(path)!r} is not finished; `wiry train` it")
+    model, mask = load_stage(run, chosen)
+    return Target(model, mask, run.recipe, chosen, run.stage_dir(chosen) / "eval")
+
+
+def evaluate_target(
+    target: Target,
+    *,
+    attack: str,
+    eps: float | None,
+    norm: str | None,
+    split: str,
+    num_samples: int | None,
+    device: str,
+) -> dict[str, Any]:
+    """Attack a network and return the evaluation.
+
+    Args:
+        attack: `strongest`, `screen` or the name of a registered attack.
+        eps: budget; None: that of the training.
+        norm: norm; None: that of the training.
+
+    Raises:
+        UserError: if there is no eps to be had, or the attack does not take it.
+    """
+    if split not in ("test", "validation"):
+        raise UserError(f"--split must be test or validation, got {split!r}")
+    trained = target.stage.objective.get("attack")
+    built = registry("attack").build(trained) if trained else None
+    eps = eps if eps is not None else getattr(built, "eps", None)
+    if eps is None:
+        raise UserError("the network was not trained against an attack; give --eps")
+    chosen = str(norm or getattr(built, "norm", "linf"))
+    if attack in PRESETS:
+        specs = [registry("attack").normalize(a) for a in PRESETS[attack](eps, chosen)]
+    else:
+        specs = [registry("attack").normalize({"name": attack, "eps": eps, "norm": chosen})]
+    wanted = Measurement(target.stage.name, split, specs, num_samples)
+    return measure(target.model, target.mask, target.recipe, wanted, target.folder, device=device)
