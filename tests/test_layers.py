@@ -20,7 +20,7 @@ ALLOWED = {
     "sweep": BASE | {"data", "models", "attacks", "sparsify", "train", "evaluate", "export"},
     "report": BASE,
 }
-EVERYTHING = set(ALLOWED) | {"console", "cli"}
+EVERYTHING = set(ALLOWED) | {"console", "cli", "cli_inspect"}
 TORCH_FREE_CORE = {"wiry.core.errors", "wiry.core.files"}
 
 
