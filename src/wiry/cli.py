@@ -23,6 +23,7 @@ app = typer.Typer(
 
 app.add_typer(inspection)
 
+CORES = os.cpu_count() or 1
 Out = Annotated[Path, typer.Option(help="Folder for runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -59,7 +60,7 @@ def search(
     budget: Annotated[str | None, typer.Option(help="Time to spend, such as 10m.")] = None,
     workers: Annotated[
         int, typer.Option(min=0, max=1024, help="Processes; 0 runs in this one.")
-    ] = os.cpu_count() or 1,
+    ] = CORES,
     out: Out = Path("runs"),
     set_: Set = None,
     device: Device = "cpu",
@@ -113,28 +114,34 @@ def search(
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")],
+    seeds: Annotated[
+        str | None, typer.Option(help="Train once for each of these seeds [default: the recipe's].")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes for several seeds.")] = CORES,
+    threads: Annotated[
+        int, typer.Option(help="Compute threads of one run; results can differ between numbers.")
+    ] = 1,
     out: Out = Path("runs"),
     set_: Set = None,
     device: Device = "cpu",
-    threads: Annotated[
-        int,
-        typer.Option(min=1, max=1024, help="Compute threads; results can differ between numbers."),
-    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train every stage of a recipe, evaluate, write the page. Run again to continue."""
     from wiry import console
     from wiry.report.page import write_report
-    from wiry.sweep.command import run_recipe
+    from wiry.sweep.command import TrainOptions, run_recipe
 
     terminal = _console(stderr=as_json)
-    run, results = run_recipe(recipe, set_ or [], out, device, threads, terminal)
-    page = write_report(run)
+    chosen = console.parse_numbers(seeds, "--seeds") if seeds is not None else ()
+    options = TrainOptions(recipe, set_ or [], out, device, threads, chosen, workers)
+    runs = [(root, results, write_report(root)) for root, results in run_recipe(options, terminal)]
     if as_json:
-        print(json.dumps({"run": str(run), "report": str(page), "stages": dict(results)}))
-    else:
+        found = [{"run": str(r), "report": str(p), "stages": dict(s)} for r, s, p in runs]
+        print(json.dumps(found if seeds is not None else found[0], allow_nan=False))
+        return
+    for root, results, page in runs:
         terminal.print(console.evaluation_table(results))
-        terminal.print(f"Run:    {run}", soft_wrap=True)
+        terminal.print(f"Run:    {root}", soft_wrap=True)
         terminal.print(f"Report: {page}", soft_wrap=True)
 
 

@@ -142,9 +142,7 @@ class _Search:
         self.best_gradient = torch.zeros_like(start)
         low = start.new_full((len(start),), -torch.inf)
         self.best_loss, self.last_loss, self.checked_loss = low, low.clone(), low.clone()
-        self.num_raised = torch.full_like(
-            low, -1
-        )  # the first look counts as raised, and is no step
+        self.num_raised = torch.full_like(low, -1)  # the look at the start raises it to 0
         self.size = torch.full_like(low, 2 * self.attack.eps)  # eta
         self.is_halved = torch.ones_like(low, dtype=torch.bool)  # condition 2 needs a period before
 

@@ -1,6 +1,8 @@
 """The jobs behind the commands: put rooms together, show progress, return what is to be printed."""
 
 import dataclasses
+import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,18 @@ from rich.console import Console
 
 from wiry.core.errors import UserError
 from wiry.core.files import read_json
+from wiry.core.recipe import Recipe, expand
 from wiry.core.recipe_file import load_recipe
-from wiry.core.run import Run
 from wiry.sweep.display import show
 from wiry.sweep.ladder import Ladder
 from wiry.sweep.outcome import write_outcome
 from wiry.sweep.pool import Pool
 from wiry.sweep.search import Search, search_root
 from wiry.sweep.settings import search_settings
-from wiry.sweep.trial import Measurement, measure_stage
-from wiry.train.stages import Session, train
+from wiry.sweep.trial import Measurement, Trial
+from wiry.train.stages import Session
+
+Result = tuple[str, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +73,7 @@ def run_search(options: SearchOptions, console: Console) -> tuple[Path, dict[str
         if outcome["finished"] and not outcome["stopped"]:
             console.print("This search is finished; nothing is trained again.")
             return root, outcome
-    pool = Pool(options.workers, Session(device=options.device))
+    pool = Pool(options.workers, Session(device=options.device, announce=say))
     with pool, show(pool, console):
         search = Search(
             settings,
@@ -82,27 +86,56 @@ def run_search(options: SearchOptions, console: Console) -> tuple[Path, dict[str
         return root, write_outcome(search)
 
 
-def run_recipe(
-    path: Path, overrides: list[str], out: Path, device: str, threads: int, console: Console
-) -> tuple[Path, list[tuple[str, dict[str, Any]]]]:
-    """Train a recipe and evaluate its stages; return the run's folder and the results by stage."""
-    check_device(device)
-    if threads < 1:
-        raise UserError(f"--threads must be at least 1, got {threads}")
-    torch.set_num_threads(threads)
-    recipe = load_recipe(path, overrides)
-    pool = Pool(0)
-    root = Run.of(recipe, out).root
-    pool.active[root] = 0.0
-    with show(pool, console):
-        run = train(recipe, out, Session(device=device, announce=console.print))
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """The arguments of `wiry train`, parsed; no seeds means the recipe's own."""
+
+    recipe: Path
+    overrides: list[str]
+    out: Path
+    device: str
+    threads: int
+    seeds: tuple[int, ...]
+    workers: int
+
+
+def run_recipe(options: TrainOptions, console: Console) -> list[tuple[Path, list[Result]]]:
+    """Train a recipe, once or for several seeds, and evaluate its stages.
+
+    Returns:
+        For every run its folder, and its stages' names with their evaluations.
+    """
+    check_device(options.device)
+    if options.threads < 1:
+        raise UserError(f"--threads must be at least 1, got {options.threads}")
+    torch.set_num_threads(options.threads)
+    changes = [[f"seed={seed}"] for seed in options.seeds] or [[]]
+    recipes = [load_recipe(options.recipe, [*options.overrides, *change]) for change in changes]
+    session = Session(device=options.device, announce=say)
+    pool = Pool(options.workers if len(recipes) > 1 else 0, session)
+    trials = [_trial(recipe, options.out) for recipe in recipes]
+    with pool, show(pool, console):
+        results = pool.run_parallel([functools.partial(pool.run, trial) for trial in trials])
+    return [
+        (trial.run().root, [(m.stage, r) for m, r in zip(trial.measurements, rows, strict=True)])
+        for trial, rows in zip(trials, results, strict=True)
+    ]
+
+
+def _trial(recipe: Recipe, out: Path) -> Trial:
+    """Return a recipe's training with the measurements its evaluation asks for."""
     wanted = recipe.evaluation
-    chosen = run.stages if wanted.stages == "all" else run.stages[-1:]
-    results = []
-    for stage in chosen:
-        measurement = Measurement(stage.name, wanted.split, wanted.attacks, wanted.num_samples)
-        results.append((stage.name, measure_stage(run, measurement, device=device)))
-    return run.root, results
+    stages = expand(recipe) if wanted.stages == "all" else expand(recipe)[-1:]
+    measurements = tuple(
+        Measurement(stage.name, wanted.split, wanted.attacks, wanted.num_samples)
+        for stage in stages
+    )
+    return Trial(recipe.model_dump(exclude_defaults=True), out, out, measurements)
+
+
+def say(line: str) -> None:
+    """Print what a training has to tell; a function of a module, so that workers can have it."""
+    print(line, file=sys.stderr)
 
 
 def check_device(device: str) -> None:

@@ -28,6 +28,8 @@ class Pool:
     """
 
     def __init__(self, num_workers: int, session: Session | None = None) -> None:
+        if num_workers < 0:
+            raise UserError(f"--workers must be 0 or more, got {num_workers}")
         self.num_workers, self.session = num_workers, session or Session()
         self.active: dict[Path, float] = {}
         self.stopping = threading.Event()
@@ -90,9 +92,11 @@ class Pool:
     def run_parallel(self, jobs: list[Callable[[], Any]]) -> list[Any]:
         """Call the jobs in threads of their own and return their results in order.
 
-        The jobs mostly wait for the worker processes. The first error, Ctrl-C included, ends the
-        workers and is raised.
+        The jobs mostly wait for the worker processes; without any they run one after another. The
+        first error, Ctrl-C included, ends the workers and is raised.
         """
+        if self._executor is None:
+            return [job() for job in jobs]
         with concurrent.futures.ThreadPoolExecutor(max(1, len(jobs))) as threads:
             futures = [threads.submit(job) for job in jobs]
             try:

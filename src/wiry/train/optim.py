@@ -45,11 +45,30 @@ def decayed(rate: float, decay: Decay, warmup: float, progress: float) -> float:
     return rate * factor[decay]
 
 
-def _check(lr: float, warmup: float) -> None:
+def with_l1(optimizer: torch.optim.Optimizer, l1: float) -> torch.optim.Optimizer:
+    """Let an optimizer add the gradient of an L1 penalty, `l1 * sign(w)`, before each step.
+
+    Only tensors of two or more dimensions are penalised. A pruned weight is zero and stays so.
+    """
+
+    def add_penalty(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.dim() >= 2:
+                    parameter.grad.add_(parameter.detach().sign(), alpha=l1)
+
+    if l1:
+        optimizer.register_step_pre_hook(add_penalty)
+    return optimizer
+
+
+def _check(lr: float, warmup: float, l1: float) -> None:
     if lr <= 0:
         raise ValueError(f"lr must be above 0, got {lr:g}")
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup is a share of the stage in [0, 1), got {warmup:g}")
+    if l1 < 0:
+        raise ValueError(f"l1 must be 0 or more, got {l1:g}")
 
 
 @registry("optimizer").register("adam")
@@ -62,14 +81,19 @@ class Adam:
     decay: Decay = "constant"
     warmup: float = 0.0
     """Share of the stage over which the rate rises from 0."""
+    l1: float = 0.0
+    """Weight of an L1 penalty on the weights (not on biases and norms)."""
 
     def __post_init__(self) -> None:
-        _check(self.lr, self.warmup)
+        _check(self.lr, self.warmup, self.l1)
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """Return a fresh optimizer."""
         kind = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
-        return kind(list(parameters), lr=self.lr, weight_decay=self.weight_decay, foreach=True)
+        return with_l1(
+            kind(list(parameters), lr=self.lr, weight_decay=self.weight_decay, foreach=True),
+            self.l1,
+        )
 
     def learning_rate(self, progress: float) -> float:
         """Return the learning rate after a share `progress` of the stage."""
@@ -88,19 +112,24 @@ class SGD:
     decay: Decay = "cosine"
     warmup: float = 0.0
     """Share of the stage over which the rate rises from 0."""
+    l1: float = 0.0
+    """Weight of an L1 penalty on the weights (not on biases and norms)."""
 
     def __post_init__(self) -> None:
-        _check(self.lr, self.warmup)
+        _check(self.lr, self.warmup, self.l1)
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """Return a fresh optimizer."""
-        return torch.optim.SGD(
-            list(parameters),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.nesterov,
-            foreach=True,
+        return with_l1(
+            torch.optim.SGD(
+                list(parameters),
+                lr=self.lr,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                nesterov=self.nesterov,
+                foreach=True,
+            ),
+            self.l1,
         )
 
     def learning_rate(self, progress: float) -> float:
