@@ -15,11 +15,12 @@ EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 15
 code = run(
     [
         "search",
-        *("--data", "digits", "--model", "mlp"),
-        *("--set", f"stages.0.epochs={EPOCHS}", "--eps", "0.15"),
+        *("--set", "model={name: mlp, widths: [64]}"),  # the preset of the digits, but for this
+        *("--set", "data={name: digits, num_test: 200}"),  # few images to judge on, for speed
+        *("--set", f"stages.0.epochs={EPOCHS}"),
         *("--methods", "one-shot,lottery"),
         *("--max-drop", "0.05"),  # accuracy to lose, clean and robust, against the dense network
-        *("--min-density", "0.1"),
+        *("--min-density", "0.2"),
         *("--seeds", "0"),  # three or more for a result that counts
         *("--workers", "0"),  # in this process
         *("--out", "runs"),

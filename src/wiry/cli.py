@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: brackets are brackets
     help="Find, train, judge and ship neural networks that are sparse and robust.",
 )
 
@@ -160,16 +161,17 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     num_samples: Annotated[int | None, typer.Option(min=1, help="First n images only.")] = None,
+    threads: Annotated[int, typer.Option(help="Compute threads.")] = 1,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Attack a trained network and report clean and robust accuracy with intervals."""
     from wiry import console
-    from wiry.sweep.command import check_device
+    from wiry.sweep.command import set_device
     from wiry.sweep.target import evaluate_target, find_target
 
     terminal = _console(stderr=as_json)
-    check_device(device)
+    set_device(device, threads)
     found = find_target(target, stage)
     terminal.print(f"attacking {found.stage.name} of {target}", soft_wrap=True)
     result = evaluate_target(
@@ -207,12 +209,18 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; a user's mistake is one line on standard error."""
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        return app(args=given or ["--help"], standalone_mode=False) or 0
+        code = app(args=given or ["--help"], standalone_mode=False) or 0
+        if code == 130:  # what the parser makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("wiry: interrupted; the same command continues where it was", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         if (text := _mistake(error)) is None:
             raise

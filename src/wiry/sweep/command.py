@@ -50,7 +50,7 @@ class SearchOptions:
 
 def run_search(options: SearchOptions, console: Console) -> tuple[Path, dict[str, Any]]:
     """Search, or continue or find a search that was done; return its folder and outcome."""
-    check_device(options.device)
+    set_device(options.device, 1)
     settings = search_settings(
         options.recipe,
         data=options.data,
@@ -105,10 +105,7 @@ def run_recipe(options: TrainOptions, console: Console) -> list[tuple[Path, list
     Returns:
         For every run its folder, and its stages' names with their evaluations.
     """
-    check_device(options.device)
-    if options.threads < 1:
-        raise UserError(f"--threads must be at least 1, got {options.threads}")
-    torch.set_num_threads(options.threads)
+    set_device(options.device, options.threads)
     changes = [[f"seed={seed}"] for seed in options.seeds] or [[]]
     recipes = [load_recipe(options.recipe, [*options.overrides, *change]) for change in changes]
     session = Session(device=options.device, announce=say)
@@ -138,12 +135,15 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def check_device(device: str) -> None:
-    """Check that a device can be used; nothing falls back in silence.
+def set_device(device: str, threads: int) -> None:
+    """Set this process's compute threads and check that a device can be used.
 
     Raises:
-        UserError: for an unknown or absent device.
+        UserError: for an unknown or absent device (nothing falls back in silence), or no threads.
     """
+    if threads < 1:
+        raise UserError(f"--threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -46,7 +46,9 @@ def show(pool: Pool, console: Console, *, interval: float = 0.5) -> Iterator[Pro
 
 def _watch(pool: Pool, progress: Progress, done: threading.Event, interval: float) -> None:
     tasks: dict[Path, Any] = {}
+    overall = progress.add_task("all", total=None, state="")
     while not done.wait(interval):
+        progress.update(overall, state=f"{pool.num_done} trials done")
         for root in list(pool.active):
             if root not in tasks:
                 tasks[root] = progress.add_task(root.name, total=1.0, state="starting")

@@ -32,6 +32,7 @@ class Pool:
             raise UserError(f"--workers must be 0 or more, got {num_workers}")
         self.num_workers, self.session = num_workers, session or Session()
         self.active: dict[Path, float] = {}
+        self.num_done = 0
         self.stopping = threading.Event()
         self._executor: concurrent.futures.ProcessPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -79,6 +80,7 @@ class Pool:
         finally:
             with self._lock:
                 self.active.pop(root, None)
+                self.num_done += 1
 
     def kill(self) -> None:
         """End the worker processes at once.

@@ -133,7 +133,7 @@ class Search:
             passed[density] = candidate.shortfall(*self.thresholds([first]), [first]) <= 0
             with self._lock:
                 self.candidates.append(candidate)
-            self._tell(candidate, "meets" if passed[density] else "misses")
+            self._tell(candidate, "meets the constraint" if passed[density] else "misses it")
 
     def _confirm(self, method: str) -> Candidate | None:
         """Train the sparsest passing candidates on all seeds until one passes in the mean."""
@@ -151,7 +151,7 @@ class Search:
                 [functools.partial(self._trains, candidate, seed) for seed in others]
             )
             met = all(trained) and self._shortfall(candidate) <= 0
-            self._tell(candidate, "confirmed" if met else "not confirmed")
+            self._tell(candidate, "meets it on all seeds" if met else "misses it on all seeds")
             if met:
                 return candidate
         return None
@@ -206,7 +206,7 @@ class Search:
 
     def _tell(self, candidate: Candidate, verdict: str) -> None:
         self.announce(
-            f"{candidate.method} at density {candidate.density:g}: {verdict} the constraint "
+            f"{candidate.method} at density {candidate.density:g}: {verdict} "
             f"(validation: clean {candidate.mean('clean'):.1%}, "
             f"robust {candidate.mean('robust'):.1%}, seeds {len(candidate.validation)})"
         )

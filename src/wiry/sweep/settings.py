@@ -121,6 +121,7 @@ def search_settings(
     if eps is None:
         raise UserError("the recipe's dense stage has no attack to take eps from; give --eps")
     norm = norm or "linf"
+    registry("attack").normalize({"name": "pgd", "eps": eps, "norm": norm})  # refuse bad ones
     judge = tuple(registry("attack").normalize(a) for a in strongest(eps, norm))
     choose = tuple(registry("attack").normalize(a) for a in screen(eps, norm))
     return SearchSettings(recipe=recipe, eps=eps, norm=norm, choose=choose, judge=judge, **fields)

@@ -83,6 +83,7 @@ def evaluate_target(
     if eps is None:
         raise UserError("the network was not trained against an attack; give --eps")
     chosen = str(norm or getattr(built, "norm", "linf"))
+    registry("attack").normalize({"name": "pgd", "eps": eps, "norm": chosen})  # refuse bad ones
     if attack in PRESETS:
         specs = [registry("attack").normalize(a) for a in PRESETS[attack](eps, chosen)]
     else:
