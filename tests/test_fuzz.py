@@ -121,8 +121,8 @@ def _no_work():
         raise Started
 
     patch = pytest.MonkeyPatch()
-    for name in ("Search", "train", "measure_stage"):
-        patch.setattr(f"wiry.sweep.command.{name}", start)
+    patch.setattr("wiry.sweep.search.Search.__init__", start)
+    patch.setattr("wiry.core.run.Run.lock", start)
     patch.setattr("torch.set_num_threads", lambda number: None)
     yield
     patch.undo()
@@ -388,7 +388,7 @@ OPTIONS = {
         "--device",
         "--json",
     ],
-    "train": ["--set", "--device", "--threads", "--json", "--out"],
+    "train": ["--set", "--device", "--threads", "--seeds", "--workers", "--json", "--out"],
     "evaluate": [
         "--stage",
         "--attack",
@@ -396,6 +396,7 @@ OPTIONS = {
         "--norm",
         "--split",
         "--num-samples",
+        "--threads",
         "--device",
         "--json",
     ],
@@ -457,15 +458,17 @@ WRONG_OPTIONS = [
     "search --data nope",
     "search --model nope",
     "search --device nope",
-    "search --device meta",
     "search --device cuda:99",
     "search --device mps",
     "train RECIPE --threads 0",
     "train RECIPE --threads -1",
     "train RECIPE --threads 99999999999999999999",
     "train RECIPE --threads 1000000",
-    "train RECIPE --device meta",
     "train RECIPE --device cuda:99",
+    "train RECIPE --seeds 0,0",
+    "train RECIPE --seeds -1",
+    "train RECIPE --seeds 0,1 --workers -1",
+    "train RECIPE --workers 99999999999",
     "train RECIPE RECIPE",
     "evaluate RECIPE",
     "evaluate . --split train",
@@ -490,6 +493,15 @@ def test_a_wrong_value_is_refused_before_anything_starts(line, folder, monkeypat
     path = str(show(folder, yaml.safe_dump(BASE))[1])
     try:
         result = call([path if w == "RECIPE" else w.strip("'") for w in line.split()])
+    except Started:
+        pytest.fail("accepted")
+    check_refused(*result)
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_a_device_that_cannot_compute_is_refused(command, folder):
+    try:
+        result = call([command, show(folder, yaml.safe_dump(BASE))[1], "--device", "meta"])
     except Started:
         pytest.fail("accepted")
     check_refused(*result)

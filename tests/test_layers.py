@@ -1,4 +1,4 @@
-"""Who may import whom: parsed from the source, so that a forbidden import fails before it is used."""
+"""Who may import whom: parsed from the source, so a forbidden import fails before its use."""
 
 import ast
 from pathlib import Path

@@ -59,9 +59,7 @@ def search(
         int | None, typer.Option(help="Epochs of sparse stages [default: as dense].")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to spend, such as 10m.")] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, max=1024, help="Processes; 0 runs in this one.")
-    ] = CORES,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes; 0: this one.")] = CORES,
     out: Out = Path("runs"),
     set_: Set = None,
     device: Device = "cpu",
@@ -118,9 +116,11 @@ def train(
     seeds: Annotated[
         str | None, typer.Option(help="Train once for each of these seeds [default: the recipe's].")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes for several seeds.")] = CORES,
+    workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Processes for several seeds.")
+    ] = CORES,
     threads: Annotated[
-        int, typer.Option(help="Compute threads of one run; results can differ between numbers.")
+        int, typer.Option(min=1, max=1024, help="Threads of one run; results can differ by them.")
     ] = 1,
     out: Out = Path("runs"),
     set_: Set = None,
@@ -161,7 +161,7 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     num_samples: Annotated[int | None, typer.Option(min=1, help="First n images only.")] = None,
-    threads: Annotated[int, typer.Option(help="Compute threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Compute threads.")] = 1,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -173,7 +173,6 @@ def evaluate(
     terminal = _console(stderr=as_json)
     set_device(device, threads)
     found = find_target(target, stage)
-    terminal.print(f"attacking {found.stage.name} of {target}", soft_wrap=True)
     result = evaluate_target(
         found,
         attack=attack,
@@ -234,8 +233,8 @@ def _mistake(error: Exception) -> str | None:
 
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, typer.BadParameter.__mro__[2]):  # every error of the argument parser
         return error.format_message()  # type: ignore[attr-defined] # of the parser's base class
     return None

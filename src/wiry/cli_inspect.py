@@ -77,6 +77,6 @@ def show(recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")], set_: S
 @inspection.command()
 def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
-    from wiry.core.recipe_file import recipe_schema
+    from wiry.core.schema import recipe_schema
 
     print(json.dumps(recipe_schema(), indent=1))

@@ -111,7 +111,7 @@ def verdict_lines(outcome: dict[str, Any]) -> list[str]:
 
 def evaluation_table(results: list[tuple[str, dict[str, Any]]]) -> Table:
     """Return a table of evaluated stages."""
-    table = Table()
+    table = Table(title=f"seed {results[0][1]['seed']}", title_justify="left")
     for name in ("stage", "density", "non-zeros", "clean", "robust", "95 % interval", "attack"):
         table.add_column(name, justify="left" if name in ("stage", "attack") else "right")
     for stage, result in results:

@@ -9,6 +9,7 @@ from wiry.attacks.apgd import APGD
 from wiry.attacks.fgsm import FGSM
 from wiry.attacks.losses import margin
 from wiry.attacks.pgd import PGD
+from wiry.attacks.projections import Ball
 from wiry.attacks.square import Square
 from wiry.core.rng import stream
 
@@ -110,3 +111,73 @@ def test_apgd_and_square_stop_looking_at_images_that_are_fooled(digits):
         hook.remove()
         assert sizes[0] == len(x) and sizes[-1] < len(x) / 2
         assert sizes == sorted(sizes, reverse=True)
+
+
+def algorithm_1(model: nn.Module, start: Tensor, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """Auto-PGD in linf for one image and 20 steps, written line by line after the paper."""
+
+    def value(point: Tensor) -> float:
+        with torch.no_grad():
+            return nn.functional.cross_entropy(model(point), y).item()
+
+    def project(point: Tensor) -> Tensor:
+        return point.clamp(x - eps, x + eps).clamp(0, 1)
+
+    def sign(point: Tensor) -> Tensor:
+        point = point.clone().requires_grad_()
+        return torch.autograd.grad(nn.functional.cross_entropy(model(point), y), point)[0].sign()
+
+    checkpoints = [0, 5, 9, 12, 14, 16, 18, 19, 20]  # ceil of 20 times 0.22, 0.41, 0.57, ...
+    size, points, values = 2 * eps, [start], [value(start)]
+    points.append(project(start + size * sign(start)))
+    values.append(value(points[1]))
+    best = points[values.index(max(values))]
+    best_value, raised = max(values), int(values[1] > values[0])
+    sizes, bests = {0: size}, {0: values[0]}
+    for k in range(1, 20):
+        now, before = points[-1], points[-2]
+        stepped = project(now + size * sign(now))
+        points.append(project(now + 0.75 * (stepped - now) + 0.25 * (now - before)))
+        values.append(value(points[-1]))
+        raised += values[-1] > values[-2]
+        if values[-1] > best_value:
+            best, best_value = points[-1], values[-1]
+        if k + 1 in checkpoints:
+            last = checkpoints[checkpoints.index(k + 1) - 1]
+            first_condition = raised < 0.75 * (k + 1 - last)
+            second_condition = sizes[last] == size and bests[last] == best_value
+            sizes[k + 1], bests[k + 1] = size, best_value
+            if first_condition or second_condition:
+                size /= 2
+                points[-1], values[-1] = best, best_value
+            raised = 0
+    return best
+
+
+def test_apgd_takes_the_path_of_algorithm_1(digits):
+    model, x, y = digits
+    attack = APGD(0.05, steps=20)
+    found = attack(model, x, y, stream(0, "attack"))
+    starts = Ball(x, "linf", 0.05).draw(stream(0, "attack"))
+    standing = (model(found).argmax(1) == y).nonzero().flatten().tolist()
+    assert len(standing) > 40
+    for i in standing[:40]:
+        one = slice(i, i + 1)
+        expected = algorithm_1(model, starts[one], x[one], y[one], 0.05)
+        torch.testing.assert_close(found[one], expected, rtol=0, atol=1e-5)
+
+
+def test_apgd_keeps_the_best_of_its_restarts(digits):
+    model, x, y = digits
+
+    def loss(attack: APGD, generator: torch.Generator) -> Tensor:
+        logits = model(attack(model, x, y, generator)).detach()
+        return nn.functional.cross_entropy(logits, y, reduction="none")
+
+    generator = stream(0, "attack")
+    each = torch.stack([loss(APGD(0.05, steps=3), generator) for _ in range(3)])
+    found = APGD(0.05, steps=3, restarts=3)(model, x, y, stream(0, "attack"))
+    standing = model(found).argmax(1) == y
+    best = nn.functional.cross_entropy(model(found).detach(), y, reduction="none")
+    assert bool((each.argmax(0)[standing] == 0).any())
+    torch.testing.assert_close(best[standing], each.amax(0)[standing])

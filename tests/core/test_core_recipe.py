@@ -7,7 +7,8 @@ import yaml
 
 from wiry.core.errors import UserError
 from wiry.core.recipe import expand, kept_lengths, stage_identity
-from wiry.core.recipe_file import dump_recipe, load_recipe, parse_recipe, recipe_schema
+from wiry.core.recipe_file import dump_recipe, load_recipe, parse_recipe
+from wiry.core.schema import recipe_schema
 
 DENSE = {"name": "dense", "epochs": 2}
 BASE = {"name": "tiny", "data": "digits", "model": "mlp", "stages": [DENSE]}
@@ -115,3 +116,14 @@ def test_yaml_written_by_a_person_loads(tmp_path):
     path.write_text("a: [1, 2")
     with pytest.raises(UserError, match="not valid YAML"):
         load_recipe(path)
+
+
+def test_an_override_changes_one_stage_where_yaml_shares_by_an_anchor(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: tiny\ndata: digits\nmodel: mlp\nstages:\n"
+        "  - &dense {name: a, optimizer: {name: sgd, lr: 0.1}}\n"
+        "  - {<<: *dense, name: b}\n"
+    )
+    recipe = load_recipe(path, ["stages.1.optimizer.lr=0.5"])
+    assert [stage.optimizer.get("lr") for stage in recipe.stages] == [None, 0.5]

@@ -1,4 +1,4 @@
-"""A resumed run equals an uninterrupted one, for every sparsifier and objective; damage is refused."""
+"""A resumed run equals an uninterrupted one, whatever the method; damage is refused by name."""
 
 import json
 import os
@@ -6,8 +6,8 @@ import signal
 import time
 
 import pytest
-
 from tests.train.tiny import artifacts, tiny_recipe
+
 from wiry.core.errors import UserError
 from wiry.core.registry import registry
 from wiry.core.run import Run, read_metrics
@@ -81,7 +81,7 @@ def test_every_kind_of_start_resumes_bit_for_bit(tmp_path):
 
 
 def test_killing_a_run_at_twenty_random_moments_loses_nothing(tmp_path):
-    """Each child trains in a process of its own and is killed with signal 9, until one gets through."""
+    """Each child trains in its own process and is killed with signal 9, until one gets through."""
     recipe = tiny_recipe(sparsifier="gradual", epochs=6)
     whole = artifacts(train(recipe, tmp_path / "whole"))
     started = time.monotonic()

@@ -16,7 +16,7 @@ def tiny_recipe(
     seed=0,
     batch_size=300,
 ):
-    """Return a recipe on the digits with a network of 16 hidden units (about 4 batches an epoch)."""
+    """Return a recipe on the digits with a network of 16 hidden units (3 batches an epoch)."""
     stages = stages or [
         {"name": "dense", "epochs": epochs, "sparsifier": sparsifier, "objective": objective}
     ]

@@ -1,6 +1,5 @@
-"""Recipes as YAML: reading, `--set` overrides, writing, and the JSON schema for editors."""
+"""Recipes as YAML: reading, `--set` overrides, writing."""
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 
 from wiry.core.errors import UserError, closest
 from wiry.core.recipe import Recipe, Stage, Strict
-from wiry.core.registry import kinds, load_plugins, registry
+from wiry.core.registry import load_plugins
 from wiry.core.types import parse_fractions
 
 
@@ -41,7 +40,11 @@ def parse_recipe(
             f"{source}: a recipe is a mapping with name, data, model and stages, "
             f"got {type(data).__name__}"
         )
-    data = copy.deepcopy(dict(data))
+    _check_size(data, source)
+    try:
+        data = parse_fractions(data)  # a copy in which aliases are no longer shared
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}: {error}") from error
     for override in overrides or []:
         _override(data, override)
     _check_size(data, source)
@@ -61,35 +64,6 @@ def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML without its defaults; `load_recipe` gives the same recipe back."""
     data = recipe.model_dump(exclude_defaults=True)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-
-
-def recipe_schema() -> dict[str, Any]:
-    """Return the JSON schema of recipes with every registered component's fields."""
-    schema = Recipe.model_json_schema()
-    definitions = schema.setdefault("$defs", {})
-    for kind in kinds():
-        names = registry(kind).names()
-        options: list[dict[str, Any]] = [{"enum": names}]
-        for name in names:
-            fields = registry(kind).field_schema(name)
-            definitions.update(fields.pop("$defs", {}))
-            options.append(fields | {"description": registry(kind).summary(name)})
-        definitions[f"component-{kind}"] = {"anyOf": options}
-    _link_components(schema)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _link_components(node: Any) -> None:
-    if isinstance(node, list):
-        for item in node:
-            _link_components(item)
-    elif isinstance(node, dict):
-        if kind := node.pop("component", None):
-            node.pop("type", None)
-            node.pop("additionalProperties", None)
-            node["$ref"] = f"#/$defs/component-{kind}"
-        for item in node.values():
-            _link_components(item)
 
 
 def _check_size(data: Any, source: str, limit: int = 100_000) -> None:

@@ -15,7 +15,7 @@ class _Nested:
 
 def component(kind: str) -> Any:
     """Annotate a field that holds another component: `attack: component("attack")`."""
-    return Annotated[Any, _Nested(kind)]
+    return Annotated[Any, _Nested(kind), pydantic.Field(json_schema_extra={"component": kind})]
 
 
 def nested_kind(annotation: Any) -> str | None:

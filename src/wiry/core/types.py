@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 _FRACTION = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*")
 _LENGTH = re.compile(r"(\d+)(ep|it)")
@@ -47,5 +47,7 @@ def to_steps(length: str, steps_per_epoch: int) -> int:
 Fraction = Annotated[float, BeforeValidator(parse_fractions)]
 """A number that may be written as a fraction, `8/255`."""
 
-Length = Annotated[str, AfterValidator(_check_length)]
+Length = Annotated[
+    str, AfterValidator(_check_length), Field(json_schema_extra={"pattern": r"^\d+(ep|it)$"})
+]
 """A length of training with its unit: `60ep` or `500it`."""

@@ -34,7 +34,7 @@ def collect_run(root: Path) -> RunData:
     if not (root / "recipe.yaml").is_file() and not (root / "stages").is_dir():
         raise UserError(
             f"{str(root)!r} is neither a run nor a search: it has no recipe.yaml, no stages and no "
-            "search.json; name a directory that `wiry run` or `wiry search` wrote"
+            "search.json; name a directory that `wiry train` or `wiry search` wrote"
         )
     notes: list[str] = []
     text, recipe = _read_recipe(root / "recipe.yaml", notes)

@@ -142,10 +142,17 @@ def _measure_row(search: SearchData, row: Row) -> Measurement | None:
 def early_stop(stage: StageData) -> dict[str, Any] | None:
     """Return the metrics at the least validation loss: the early-stopping point as a measurement.
 
-    Source: Cosentino et al. 2019, section 5. Training itself runs to its end.
+    The loss is the mean of the clean and the attacked one where the monitor attacks, else the clean
+    one. Source: Cosentino et al. 2019, section 5. Differs: labels are hard. Training itself runs to
+    its end.
     """
+
+    def loss(row: dict[str, Any]) -> float:
+        clean = row["validation_loss"]
+        return (clean + row.get("validation_robust_loss", clean)) / 2
+
     rows = [row for row in stage.metrics if row.get("validation_loss") is not None]
-    return min(rows, key=lambda row: row["validation_loss"], default=None)
+    return min(rows, key=loss, default=None)
 
 
 def choose_levels(
@@ -188,15 +195,12 @@ def mean_curve(
 
 
 def initial_weights(run: RunData, stage: StageData) -> dict[str, np.ndarray]:
-    """Return, layer by layer, the values at step 0 of the weights that survive in a stage.
+    """Return, layer by layer, the values a stage's surviving weights had at its own step 0.
 
-    Empty where the run did not keep its initialisation (`kept/0it.safetensors`) or has no mask.
+    Empty where the stage has no `kept/0it.safetensors` or no mask.
     """
-    kept = next(run.root.glob("stages/*/kept/0it.safetensors"), None)
-    if kept is None:
-        return {}
     try:
-        weights = load_file(kept)
+        weights = load_file(stage.folder / "kept" / "0it.safetensors")
         mask = load_file(stage.folder / "mask.safetensors")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return {}

@@ -145,6 +145,8 @@ def set_device(device: str, threads: int) -> None:
         raise UserError(f"--threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
     try:
+        if torch.device(device).type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda compute here")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(

@@ -4,12 +4,13 @@ Workers die with the program that made them.
 """
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,7 +73,9 @@ class Pool:
         try:
             if self._executor is None:
                 return run_trial(trial, self.session)
-            return self._executor.submit(run_trial, trial, self.session).result()
+            with _interrupts_held():
+                future = self._executor.submit(run_trial, trial, self.session)
+            return future.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed (out of memory?); the same command continues"
@@ -108,6 +111,16 @@ class Pool:
             except BaseException:
                 self.kill()
                 raise
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back in this thread; a process started meanwhile inherits that from birth."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(parent: int) -> None:

@@ -58,8 +58,8 @@ class SearchSettings:
                 )
         if (self.max_drop is None) == (self.min_clean is None and self.min_robust is None):
             raise UserError("give either --max-drop, or --min-clean and/or --min-robust")
-        if not 0 < self.ladder.min_density < 1:
-            raise UserError(f"--min-density must be in (0, 1), got {self.ladder.min_density:g}")
+        if not 1e-6 <= self.ladder.min_density < 1:
+            raise UserError(f"--min-density must be in [1e-6, 1), got {self.ladder.min_density:g}")
         if self.sparse_epochs is not None and not 0 <= self.sparse_epochs <= 1_000_000:
             raise UserError(f"--sparse-epochs must be in [0, 1000000], got {self.sparse_epochs}")
         for method in self.methods:
@@ -73,11 +73,16 @@ class SearchSettings:
                 raise UserError(f"--{name} needs one or more different values, got {list(values)}")
 
     def identity(self) -> str:
-        """Return eight hex digits; the seed of the recipe does not count, `seeds` do."""
-        data = dataclasses.asdict(self) | {"recipe": self.recipe.model_dump(exclude={"seed"})}
-        return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[
-            :8
-        ]
+        """Return eight hex digits: the hash of the non-default fields but the recipe's seed."""
+        data: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+        data["recipe"] = self.recipe.model_dump(exclude_defaults=True, exclude={"seed"})
+        data["ladder"] = dataclasses.asdict(self.ladder) if self.ladder != Ladder() else {}
+        text = json.dumps(data, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def thresholds(self, clean: float, robust: float) -> tuple[float, float]:
         """Return the least clean and robust accuracy, given those of the dense network."""

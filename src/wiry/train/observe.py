@@ -95,27 +95,34 @@ def layer_density(model: nn.Module, mask: Mask) -> dict[str, float]:
 def measure(
     model: nn.Module, x: Tensor, y: Tensor, attack: Any, seed: int, *names: str
 ) -> dict[str, float]:
-    """Return loss, accuracy and, with an attack, robust accuracy.
+    """Return loss and accuracy and, with an attack, both under it.
 
-    Mode and gradients stay as found.
+    An image counts as robust if it is right before and after the attack; the attacked loss is over
+    all images. Mode and gradients of the model stay as found.
     """
     training = model.training
     model.eval()
-    loss = correct = robust = 0.0
+    sums = {"loss": 0.0, "accuracy": 0.0}
+    if attack is not None:
+        sums |= {"robust_loss": 0.0, "robust_accuracy": 0.0}
     try:
         for first in range(0, len(y), 500):
             part_x, part_y = x[first : first + 500], y[first : first + 500]
-            with torch.no_grad():
-                logits = model(part_x)
-                loss += float(nn.functional.cross_entropy(logits, part_y, reduction="sum"))
-                right = logits.argmax(1) == part_y
-            correct += int(right.sum())
-            if attack is not None and right.any():
+            loss, right = _judge(model, part_x, part_y)
+            sums["loss"] += loss
+            sums["accuracy"] += int(right.sum())
+            if attack is not None:
                 generator = stream(seed, *names, "monitor", first)
-                adversarial = attack(model, part_x[right], part_y[right], generator)
-                with torch.no_grad():
-                    robust += int((model(adversarial).argmax(1) == part_y[right]).sum())
+                loss, still = _judge(model, attack(model, part_x, part_y, generator), part_y)
+                sums["robust_loss"] += loss
+                sums["robust_accuracy"] += int((right & still).sum())
     finally:
         model.train(training)
-    values = {"loss": loss / len(y), "accuracy": correct / len(y)}
-    return values if attack is None else values | {"robust_accuracy": robust / len(y)}
+    return {name: value / len(y) for name, value in sums.items()}
+
+
+@torch.no_grad()
+def _judge(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """Return the summed cross-entropy and which predictions are right."""
+    logits = model(x)
+    return float(nn.functional.cross_entropy(logits, y, reduction="sum")), logits.argmax(1) == y
