@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip())
     if not match or not 0 < float(match[1]) < 1e9:
-        raise UserError(f"--budget {text!r} is not a duration; write 90s, 10m or 2h")
+        raise UserError(f"--budget {text!r} is not a duration; write 90s (or 90), 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 

@@ -127,3 +127,13 @@ def test_an_override_changes_one_stage_where_yaml_shares_by_an_anchor(tmp_path):
     )
     recipe = load_recipe(path, ["stages.1.optimizer.lr=0.5"])
     assert [stage.optimizer.get("lr") for stage in recipe.stages] == [None, 0.5]
+
+
+def test_a_key_written_twice_and_an_empty_file_are_refused(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: a\nname: b\n")
+    with pytest.raises(UserError, match="'name' is there twice"):
+        load_recipe(path)
+    path.write_text("")
+    with pytest.raises(UserError, match="is empty"):
+        load_recipe(path)

@@ -21,14 +21,29 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
             value.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # a SafeLoader
     except OSError as error:
         raise UserError(f"recipe {str(path)!r} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise UserError(
             f"recipe {str(path)!r} is not valid YAML: {' '.join(str(error).split())[:300]}"
         ) from error
+    if data is None:
+        raise UserError(f"recipe {str(path)!r} is empty; it needs name, data, model and stages")
     return parse_recipe(data, overrides, source=str(path))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice, where YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
+        if twice is not None:
+            raise yaml.YAMLError(
+                f"the key {twice!r} is there twice, line {node.start_mark.line + 1}"
+            )
+        return super().construct_mapping(node, deep)
 
 
 def parse_recipe(

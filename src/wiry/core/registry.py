@@ -140,6 +140,10 @@ class Registry:
             raise
         except ValueError as error:
             raise UserError(f"{self.kind} {name!r}: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate" not in str(error):
+                raise
+            raise UserError(f"{self.kind} {name!r} does not fit into memory: {error}") from error
 
     def _split(self, spec: Any) -> tuple[str, dict[str, Any]]:
         if isinstance(spec, str):

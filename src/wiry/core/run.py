@@ -8,6 +8,7 @@ import fcntl
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,12 +50,20 @@ class Run:
         """
         if not (root / "recipe.yaml").is_file():
             raise UserError(f"{str(root)!r} is not a run: it has no recipe.yaml")
-        return cls(root, load_recipe(root / "recipe.yaml"))
+        run = cls(root, load_recipe(root / "recipe.yaml"))
+        named = re.fullmatch(r".*-([0-9a-f]{8})", root.resolve().name)
+        if named and named[1] != run.recipe.identity():
+            raise UserError(
+                f"{root / 'recipe.yaml'} was changed: its identity is {run.recipe.identity()}, the "
+                f"folder's {named[1]}. `wiry train` with the original recipe restores it."
+            )
+        return run
 
     def create(self) -> None:
-        """Write the recipe and the provenance, if they are not there."""
-        if not (self.root / "recipe.yaml").exists():
-            write_atomic(self.root / "recipe.yaml", dump_recipe(self.recipe))
+        """Write the recipe, and the provenance if it is not there."""
+        text, path = dump_recipe(self.recipe), self.root / "recipe.yaml"
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_atomic(path, text)
         if not (self.root / "provenance.json").exists():
             write_json(self.root / "provenance.json", provenance(self.recipe.seed))
 
@@ -71,6 +80,24 @@ class Run:
     def is_done(self, stage: Stage) -> bool:
         """Say whether a stage has finished."""
         return (self.stage_dir(stage) / "DONE").exists()
+
+    def done(self, stage: Stage | str) -> dict[str, Any]:
+        """Read a stage's DONE mark.
+
+        Raises:
+            UserError: if it is missing, malformed or of another stage.
+        """
+        path = self.stage_dir(stage) / "DONE"
+        mark = read_json(path)
+        wanted = self.stage_identity(next(s for s in self.stages if stage in (s, s.name)))
+        if not isinstance(mark, dict) or not isinstance(mark.get("files"), dict):
+            raise UserError(f"{path} is malformed; delete {path.parent} to train the stage again")
+        if mark.get("identity") != wanted:
+            raise UserError(
+                f"{path} is of another stage (identity {mark.get('identity')!r}, the recipe's is "
+                f"{wanted!r}); delete {path.parent} to train the stage again"
+            )
+        return mark
 
     def mark_done(self, stage: Stage, summary: dict[str, Any]) -> None:
         """Write the DONE mark.
@@ -92,7 +119,7 @@ class Run:
         """
         folder = self.stage_dir(stage)
         path = folder / file
-        expected = read_json(folder / "DONE")["files"].get(file)
+        expected = self.done(stage)["files"].get(file)
         if expected is None or not path.is_file():
             raise UserError(f"{path} is missing; delete {folder} to train the stage again")
         if checksum(path) != expected:

@@ -39,6 +39,28 @@ class Dataset:
     class_names: tuple[str, ...]
     augment: Augment = "none"
 
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            x, y = getattr(self, f"{name}_x"), getattr(self, f"{name}_y")
+            if x.dtype != torch.float32 or x.dim() != 4 or y.dtype != torch.int64:
+                raise ValueError(
+                    f"{name}: images must be float32 (n, c, h, w) and labels int64, got {x.dtype} "
+                    f"{tuple(x.shape)} and {y.dtype}"
+                )
+            if len(x) == 0 or y.shape != x.shape[:1] or x.shape[1:] != self.train_x.shape[1:]:
+                raise ValueError(
+                    f"{name}: got images {tuple(x.shape)} and labels {tuple(y.shape)}; a split has "
+                    "one label an image, at least one image, and images of one size"
+                )
+            low, high = float(x.min()), float(x.max())
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"{name}: pixels must be in [0, 1], got {low:g} to {high:g}")
+            if int(y.min()) < 0 or int(y.max()) >= len(self.class_names):
+                raise ValueError(
+                    f"{name}: labels are {int(y.min())} to {int(y.max())}, but there are "
+                    f"{len(self.class_names)} class names"
+                )
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one image."""

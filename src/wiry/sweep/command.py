@@ -106,6 +106,8 @@ def run_recipe(options: TrainOptions, console: Console) -> list[tuple[Path, list
         For every run its folder, and its stages' names with their evaluations.
     """
     set_device(options.device, options.threads)
+    if len(set(options.seeds)) != len(options.seeds):
+        raise UserError(f"--seeds names a seed twice: {', '.join(map(str, options.seeds))}")
     changes = [[f"seed={seed}"] for seed in options.seeds] or [[]]
     recipes = [load_recipe(options.recipe, [*options.overrides, *change]) for change in changes]
     session = Session(device=options.device, announce=say)
@@ -145,8 +147,8 @@ def set_device(device: str, threads: int) -> None:
         raise UserError(f"--threads must be at least 1, got {threads}")
     torch.set_num_threads(threads)
     try:
-        if torch.device(device).type not in ("cpu", "cuda"):
-            raise RuntimeError("only cpu and cuda compute here")
+        if device.partition(":")[0] not in ("cpu", "cuda"):
+            raise RuntimeError("it must be cpu or cuda")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(

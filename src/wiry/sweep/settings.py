@@ -52,9 +52,9 @@ class SearchSettings:
         for name in ("max_drop", "min_clean", "min_robust"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
+                hint = f" Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
                 raise UserError(
-                    f"--{name.replace('_', '-')} is an accuracy in [0, 1], got {value:g}. "
-                    f"Did you mean {value / 100:g}?"
+                    f"--{name.replace('_', '-')} is an accuracy in [0, 1], got {value:g}.{hint}"
                 )
         if (self.max_drop is None) == (self.min_clean is None and self.min_robust is None):
             raise UserError("give either --max-drop, or --min-clean and/or --min-robust")

@@ -64,7 +64,10 @@ def train(recipe: Recipe, out: Path, session: Session | None = None) -> Run:
     with run.lock():
         run.create()
         for stage in run.stages:
-            if run.is_done(stage) or link_equal_stage(run, stage, store):
+            if run.is_done(stage):
+                run.done(stage)
+                continue
+            if link_equal_stage(run, stage, store):
                 continue
             _train_stage(run, stage, session)
             remember_stage(run, stage, store)
@@ -146,10 +149,10 @@ def _prepare(run: Run, stage: Stage, dataset: Dataset, session: Session) -> Trai
 def _check_last_batch(model: nn.Module, stage: Stage, num_images: int) -> None:
     """Refuse a last batch of one image where batch statistics are needed."""
     normalizes = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-    if normalizes and num_images % stage.batch_size == 1:
+    if normalizes and (stage.batch_size == 1 or num_images % stage.batch_size == 1):
         raise UserError(
-            f"stage {stage.name!r}: {num_images} images in batches of {stage.batch_size} leave a "
-            "last batch of one, and batch normalisation needs two; choose another batch_size"
+            f"stage {stage.name!r}: {num_images} images in batches of {stage.batch_size} have a "
+            "batch of one, and batch normalisation needs two; choose another batch_size"
         )
 
 
@@ -194,7 +197,11 @@ def _finish(run: Run, stage: Stage, training: Training) -> None:
 def load_stage(run: Run, stage: Stage | str) -> tuple[nn.Module, Mask]:
     """Return the trained model of a finished stage in eval mode, and its mask."""
     model = model_of(run.recipe, dataset_of(run.recipe))
-    model.load_state_dict(load_tensors(run.verified(stage, "weights.safetensors")))
+    path = run.verified(stage, "weights.safetensors")
+    try:
+        model.load_state_dict(load_tensors(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the recipe's model: {error}") from error
     return model.eval(), load_mask(run.verified(stage, "mask.safetensors"))
 
 
