@@ -99,7 +99,7 @@ def test_every_method_gives_stages_whose_last_has_the_target_density():
     dense = Stage(name="dense", epochs=3)
     for method in method_names():
         stages = plan(method, [0.5, 0.25], dense, 2)
-        assert stages[0] == dense, method
+        assert stages[0] == dense or len(stages) == 1, method
         assert stages[-1].name.endswith("0.25"), method
         assert all(stage.epochs == 2 for stage in stages[1:])
 

@@ -1,0 +1,53 @@
+"""Drop and grow with the answer written out, and the budget over a whole stage."""
+
+import pytest
+import torch
+from torch import nn, tensor
+
+from wiry.core.mask import density
+from wiry.core.registry import registry
+from wiry.core.state import SparseState
+from wiry.sparsify.rewire import drop_and_grow
+
+
+def test_rigl_keeps_the_number_of_active_weights():
+    mask = tensor([1, 1, 0, 0]).bool()
+    new = drop_and_grow(mask, tensor([5.0, 1.0, 0.0, 0.0]), tensor([0.0, 0.0, 2.0, 9.0]), 0.5)
+    assert new.tolist() == [True, False, False, True]
+
+
+def test_a_link_that_is_dropped_is_not_grown_in_the_same_update():
+    mask = tensor([1, 1, 0]).bool()
+    new = drop_and_grow(mask, tensor([5.0, 1.0, 0.0]), tensor([9.0, 9.0, 0.1]), 0.5)
+    assert new.tolist() == [True, False, True]
+
+
+def test_a_full_layer_has_nothing_to_move():
+    mask = torch.ones(3).bool()
+    assert drop_and_grow(mask, tensor([1.0, 2.0, 3.0]), torch.rand(3), 0.9).all()
+
+
+@pytest.mark.parametrize("name", ["set", "rigl"])
+def test_the_budget_holds_at_every_step_and_links_do_move(name):
+    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+    state = SparseState(total_steps=40, generator=torch.Generator().manual_seed(0))
+    method = registry("sparsifier").build({"name": name, "sparsity": 0.75, "num_updates": 10})
+    method.setup(model, state)
+    first, moved = state.mask, 0
+    for _ in range(40):
+        state.mask.apply_(model)
+        model(torch.randn(8, 20, generator=state.generator)).square().sum().backward()
+        before = state.mask
+        method.after_backward(model, state)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.sub_(parameter.grad, alpha=0.01)
+        method.after_step(model, state)
+        state.step += 1
+        assert density(model, state.mask) == 0.25
+        for layer, mask in state.mask.items():
+            assert not model.get_parameter(layer).detach()[~mask].any()
+        moved += not state.mask.equal(before)
+    assert moved == 9  # the tenth update moves a share of zero
+    assert not state.mask.equal(first)
+    assert not state.tensors, "nothing is left over between updates"
