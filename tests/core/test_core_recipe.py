@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from wiry.core.errors import UserError
-from wiry.core.recipe import expand, kept_lengths, stage_identity
+from wiry.core.recipe import expand, kept_lengths, stage_identities
 from wiry.core.recipe_file import dump_recipe, load_recipe, parse_recipe
 from wiry.core.schema import recipe_schema
 
@@ -48,7 +48,7 @@ def test_a_stage_identity_covers_what_it_builds_upon_and_nothing_else():
             },
         ]
         recipe = parse_recipe(BASE | {"stages": stages})
-        return stage_identity(recipe, expand(recipe), name)
+        return stage_identities(recipe, expand(recipe))[name]
 
     assert identity("one") == identity("one", later=0.5)
     assert identity("one") != identity("one", dense_epochs=3)

@@ -71,7 +71,7 @@ def test_a_split_budget_is_exact_and_within_limits(data):
 
 
 def test_asking_for_more_than_is_left_is_refused():
-    with pytest.raises(UserError, match="only 3"):
+    with pytest.raises(UserError, match="leaves 3"):
         split_budget({"a": 1.0}, {"a": 3}, 4)
 
 
@@ -80,3 +80,9 @@ def test_a_schedule_goes_from_0_to_1_and_never_back(name):
     values = [registry("schedule").build(name, progress=i / 20) for i in range(21)]
     assert values[0] == 0 and values[-1] == 1
     assert values == sorted(values)
+
+
+def test_global_does_not_revive_what_the_start_mask_pruned():
+    alive = Mask({"a": torch.arange(100) < 10})
+    with pytest.raises(UserError, match="leaves 10"):
+        global_({"a": torch.rand(100)}, alive, 50)

@@ -77,3 +77,46 @@ def test_a_data_set_that_breaks_the_contract_is_refused(change, message):
     Dataset(name="fine", class_names=("a", "b"), **fields)
     with pytest.raises(ValueError, match=message):
         Dataset(name="broken", class_names=("a", "b"), **fields | change)
+
+
+def test_a_corrupted_stage_is_not_taken_over_by_another_run(tmp_path):
+    stages = [{"name": "dense", "epochs": 1}]
+    first = train(tiny_recipe(stages=stages), tmp_path)
+    path = first.stage_dir("dense") / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    more = [*stages, {"name": "on", "epochs": 1, "start": {"weights": "dense"}}]
+    second = train(tiny_recipe(stages=more), tmp_path)
+    assert "linked" not in (second.root / "log.txt").read_text()
+    load_stage(second, "on")
+
+
+def test_a_fresh_draw_is_masked_by_the_scores_of_the_first_initialisation(tmp_path):
+    stages = [
+        {"name": "old", "epochs": 0},
+        {"name": "new", "epochs": 0, "start": {"weights": "reinit", "score": "init"},
+         "sparsifier": {"name": "magnitude", "sparsity": 0.5}},
+        {"name": "same", "epochs": 0, "sparsifier": {"name": "magnitude", "sparsity": 0.5}},
+    ]  # fmt: skip
+    run = train(tiny_recipe(stages=stages), tmp_path)
+    (new, mask), (same, expected) = load_stage(run, "new"), load_stage(run, "same")
+    assert mask.equal(expected)
+    assert not torch.equal(new.head.weight, same.head.weight)
+
+
+def test_a_start_beyond_the_end_of_a_stage_is_refused_before_training(tmp_path):
+    stages = [{"name": "dense", "epochs": 1}, {"name": "on", "start": {"weights": "dense@999it"}}]
+    with pytest.raises(UserError, match="only 3 batches"):
+        train(tiny_recipe(stages=stages), tmp_path)
+    assert not list(tmp_path.rglob("weights.safetensors"))
+
+
+def test_two_names_for_one_length_are_both_kept(tmp_path):
+    stages = [
+        {"name": "dense", "epochs": 1},
+        {"name": "a", "epochs": 0, "start": {"weights": "dense@1ep"}},
+        {"name": "b", "epochs": 0, "start": {"weights": "dense@3it"}},
+        {"name": "c", "epochs": 0, "start": {"weights": "dense@0ep"}},
+    ]
+    run = train(tiny_recipe(stages=stages), tmp_path)
+    kept = {p.name for p in (run.stage_dir("dense") / "kept").iterdir()}
+    assert kept == {f"{length}.safetensors" for length in ("0it", "0ep", "1ep", "3it")}

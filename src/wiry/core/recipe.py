@@ -184,25 +184,23 @@ def kept_lengths(stages: list[Stage], name: str) -> set[str]:
     return {rest for base, rest in map(split_reference, references) if base == name and rest}
 
 
-def stage_identity(recipe: Recipe, stages: list[Stage], name: str) -> str:
-    """Return sixteen hex digits that depend on all that determines a stage's result.
+def stage_identities(recipe: Recipe, stages: list[Stage]) -> dict[str, str]:
+    """Return, by stage, sixteen hex digits that depend on all the recipe says of its result.
 
     Covered: data, model, seed, what is monitored, the stage itself and the stages it builds upon.
     """
-    stage = next(s for s in stages if s.name == name)
-    return _digest(
-        {
-            "data": recipe.data,
-            "model": recipe.model,
-            "seed": recipe.seed,
-            "monitor": recipe.monitor.model_dump(exclude_defaults=True),
-            "stage": stage.model_dump(exclude_defaults=True),
-            "upon": {
-                ref: stage_identity(recipe, stages, ref) for ref in sorted(stage.reference_names())
-            },
-        },
-        16,
-    )
+    common = {
+        "data": recipe.data,
+        "model": recipe.model,
+        "seed": recipe.seed,
+        "monitor": recipe.monitor.model_dump(exclude_defaults=True),
+    }
+    found: dict[str, str] = {}
+    for stage in stages:
+        upon = {name: found[name] for name in sorted(stage.reference_names())}
+        plain = stage.model_dump(exclude_defaults=True)
+        found[stage.name] = _digest({**common, "stage": plain, "upon": upon}, 16)
+    return found
 
 
 def _digest(data: Any, length: int = 8) -> str:

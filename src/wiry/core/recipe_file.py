@@ -13,8 +13,11 @@ from wiry.core.registry import load_plugins
 from wiry.core.types import parse_fractions
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(path: Path, overrides: list[str] | None = None, *, plugins: bool = True) -> Recipe:
     """Read a recipe file and apply overrides `a.b=c` (list items by index: `stages.0.epochs=3`).
+
+    Args:
+        plugins: whether the modules that the recipe names are imported; not for files from outside.
 
     Raises:
         UserError: for a missing or malformed file, an unknown key (with the closest one) or a bad
@@ -30,7 +33,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         ) from error
     if data is None:
         raise UserError(f"recipe {str(path)!r} is empty; it needs name, data, model and stages")
-    return parse_recipe(data, overrides, source=str(path))
+    return parse_recipe(data, overrides, source=str(path), import_plugins=plugins)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -47,7 +50,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def parse_recipe(
-    data: Any, overrides: list[str] | None = None, *, source: str = "recipe"
+    data: Any,
+    overrides: list[str] | None = None,
+    *,
+    source: str = "recipe",
+    import_plugins: bool = True,
 ) -> Recipe:
     """Make a recipe of plain data (see `load_recipe`)."""
     if not isinstance(data, Mapping):
@@ -66,7 +73,8 @@ def parse_recipe(
     plugins = data.get("plugins") or []
     if not isinstance(plugins, list) or not all(isinstance(m, str) for m in plugins):
         raise UserError(f"{source}: plugins must be a list of module names, got {plugins!r}")
-    load_plugins(plugins)
+    if import_plugins:
+        load_plugins(plugins)
     try:
         return Recipe.model_validate(parse_fractions(data))
     except pydantic.ValidationError as error:

@@ -242,7 +242,7 @@ def load_plugins(modules: list[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except (ImportError, ValueError, TypeError) as error:  # "" and ".x" are no names
+        except Exception as error:  # "" and ".x" are no names
             raise UserError(
                 f"plugin {module!r} cannot be imported: {error}. Is it installed or on PYTHONPATH?"
             ) from error

@@ -20,7 +20,7 @@ import torch
 
 from wiry.core.errors import UserError
 from wiry.core.files import checksum, read_json, write_atomic, write_json
-from wiry.core.recipe import Recipe, Stage, expand, stage_identity
+from wiry.core.recipe import Recipe, Stage, expand, stage_identities
 from wiry.core.recipe_file import dump_recipe, load_recipe
 
 
@@ -35,6 +35,7 @@ class Run:
 
     def __init__(self, root: Path, recipe: Recipe) -> None:
         self.root, self.recipe, self.stages = root, recipe, expand(recipe)
+        self._identities = stage_identities(recipe, self.stages)
 
     @classmethod
     def of(cls, recipe: Recipe, out: Path) -> "Run":
@@ -59,13 +60,13 @@ class Run:
             )
         return run
 
-    def create(self) -> None:
+    def create(self, device: str = "cpu") -> None:
         """Write the recipe, and the provenance if it is not there."""
         text, path = dump_recipe(self.recipe), self.root / "recipe.yaml"
         if not path.is_file() or path.read_bytes() != text.encode():
             write_atomic(path, text)
         if not (self.root / "provenance.json").exists():
-            write_json(self.root / "provenance.json", provenance(self.recipe.seed))
+            write_json(self.root / "provenance.json", provenance(self.recipe.seed, device))
 
     def stage_dir(self, stage: Stage | str) -> Path:
         """Return the directory of a stage."""
@@ -75,7 +76,7 @@ class Run:
 
     def stage_identity(self, stage: Stage) -> str:
         """Return the identity of a stage's result."""
-        return stage_identity(self.recipe, self.stages, stage.name)
+        return self._identities[stage.name]
 
     def is_done(self, stage: Stage) -> bool:
         """Say whether a stage has finished."""
@@ -152,21 +153,33 @@ class Run:
             yield
 
 
-def provenance(seed: int) -> dict[str, Any]:
+def made_with(device: str) -> dict[str, Any]:
+    """Return what besides the recipe can change a result's bits; shared stages agree in it."""
+    return {
+        "wiry": _version("wiry"),
+        "torch": torch.__version__,
+        "device": device.partition(":")[0],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def provenance(seed: int, device: str = "cpu") -> dict[str, Any]:
     """Return what a number depends on besides the recipe: versions, commit, device, threads."""
     packages = ("wiry", "torch", "numpy", "safetensors", "pydantic", "scikit-learn")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
+    versions = {package: _version(package) for package in packages}
     return {
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": device,
         "threads": torch.get_num_threads(),
         "commit": _commit(),
         "seed": seed,
@@ -207,6 +220,6 @@ def _commit() -> str | None:
             timeout=5,
             check=False,
         )
-    except OSError:
+    except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

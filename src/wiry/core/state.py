@@ -51,3 +51,8 @@ class SparseState:
         self.step, self.total_steps = saved["step"], saved["total_steps"]
         self.tensors = dict(saved["tensors"])
         self.generator.set_state(saved["generator"])
+
+    def to(self, device: torch.device | str) -> None:
+        """Move mask and tensors to a device; the generator stays on the CPU."""
+        self.mask = self.mask.to(device)
+        self.tensors = {name: value.to(device) for name, value in self.tensors.items()}

@@ -18,6 +18,7 @@ from wiry.sparsify.select import keep_largest, restrict
 @registry("allocation").register("global")
 def global_(scores: Mapping[str, Tensor], alive: Mask, num_keep: int) -> dict[str, int]:
     """Keep the largest scores wherever they are: one ranking over all layers."""
+    check_enough(capacities(scores, alive), num_keep)
     restricted = restrict(scores, alive)
     kept = keep_largest(torch.cat([value.flatten() for value in restricted.values()]), num_keep)
     parts = kept.split([value.numel() for value in restricted.values()])
@@ -80,6 +81,19 @@ def capacities(scores: Mapping[str, Tensor], alive: Mask) -> dict[str, int]:
     }
 
 
+def check_enough(limits: Mapping[str, int], total: int) -> None:
+    """Check that there are `total` weights to keep.
+
+    Raises:
+        UserError: if not: pruning never brings a weight back.
+    """
+    if total > (left := sum(limits.values())):
+        raise UserError(
+            f"asked to keep {total} weights, but the start mask leaves {left}; "
+            "ask for a higher sparsity or start from a denser mask"
+        )
+
+
 def split_budget(
     shares: Mapping[str, float], limits: Mapping[str, int], total: int
 ) -> dict[str, int]:
@@ -88,8 +102,7 @@ def split_budget(
     Raises:
         UserError: if the limits together are below `total` or no share is positive.
     """
-    if total > sum(limits.values()):
-        raise UserError(f"asked to keep {total} weights, but only {sum(limits.values())} are left")
+    check_enough(limits, total)
     open_names, left = set(shares), total
     parts: dict[str, float] = {}
     while open_names:

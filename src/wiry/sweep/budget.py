@@ -27,6 +27,7 @@ class Budget:
         self._cuts: dict[str, int] = (
             {} if lifted or seconds is None else dict(saved.get("cuts", {}))
         )
+        self._granted: dict[str, int] = dict(saved.get("granted", {}))
         self._started = time.monotonic()
         self._lock = threading.Lock()
 
@@ -35,7 +36,7 @@ class Budget:
         return self._before + time.monotonic() - self._started
 
     def allows(self, what: str, num_done: int, *, share: float = 1.0) -> bool:
-        """Say whether part `what` may go on after `num_done` pieces; a no is remembered.
+        """Say whether part `what` may go on after `num_done` pieces; the answer is remembered.
 
         Args:
             share: part of the budget that may be used up for this, in [0, 1].
@@ -43,13 +44,15 @@ class Budget:
         if self.seconds is None:
             return True
         with self._lock:
-            if what in self._cuts:
-                return num_done < self._cuts[what]
-            if self.elapsed() <= share * self.seconds:
-                return True
-            self._cuts[what] = num_done
+            if num_done < self._granted.get(what, 0):
+                return True  # granted before an interruption; most of it is on disk
+            allowed = what not in self._cuts and self.elapsed() <= share * self.seconds
+            if allowed:
+                self._granted[what] = num_done + 1
+            else:
+                self._cuts.setdefault(what, num_done)
         self.save()
-        return False
+        return allowed
 
     def cut(self) -> list[str]:
         """Return what the budget cut short."""
@@ -60,5 +63,10 @@ class Budget:
         with self._lock:
             write_json(
                 self.path,
-                {"elapsed": round(self.elapsed(), 1), "seconds": self.seconds, "cuts": self._cuts},
+                {
+                    "elapsed": round(self.elapsed(), 1),
+                    "seconds": self.seconds,
+                    "cuts": self._cuts,
+                    "granted": self._granted,
+                },
             )

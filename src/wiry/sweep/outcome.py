@@ -14,6 +14,7 @@ from wiry.data.base import mean_std
 from wiry.evaluate.interval import mean_interval
 from wiry.export.bundle import write_bundle
 from wiry.sweep.search import Candidate, Search, winning_recipe
+from wiry.sweep.threat import threat_of
 from wiry.train.stages import dataset_of, load_stage
 
 SHELL_FIELDS = (
@@ -50,6 +51,7 @@ def write_outcome(search: Search) -> dict[str, Any]:
         "finished": True,
         "stopped": "budget" if search.budget.cut() else None,
         "cut": search.budget.cut(),
+        "diverged": search.diverged,
         "best": "best" if winner else None,
         "seconds": round(search.budget.elapsed(), 1),
     }
@@ -107,14 +109,19 @@ def _settings(search: Search) -> dict[str, Any]:
         "min_density": s.ladder.min_density,
         "seeds": list(s.seeds),
         "budget_seconds": search.budget.seconds,
-        "train_attack": _attack_text([s.recipe.stages[0].objective.get("attack")]),
+        "train_attack": _training_text(s.recipe.stages[0].objective),
         "choose_attack": _attack_text(list(s.choose)),
         "judge_attack": _attack_text(list(s.judge)),
     }
 
 
+def _training_text(objective: dict[str, Any]) -> str:
+    threat = threat_of(objective)
+    return repr(threat.attack) if threat.attack else f"{objective['name']}, eps {threat.eps}"
+
+
 def _attack_text(specs: list[Any]) -> str:
-    return "; ".join(repr(registry("attack").build(spec)) for spec in specs if spec) or "none"
+    return "; ".join(repr(registry("attack").build(spec)) for spec in specs)
 
 
 def _row(search: Search, c: Candidate) -> dict[str, Any]:

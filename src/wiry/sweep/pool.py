@@ -4,6 +4,7 @@ Workers die with the program that made them.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import multiprocessing
 import os

@@ -28,6 +28,7 @@ class Candidate:
 
     Attributes:
         validation: evaluation of the chosen-under attacks on the validation split, by seed.
+        diverged: seeds whose training did not stay finite.
         test: evaluation under the judging attacks on the test split, by seed.
     """
 
@@ -37,6 +38,7 @@ class Candidate:
     stage: str
     validation: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     test: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    diverged: list[int] = dataclasses.field(default_factory=list)
 
     def mean(self, what: str, seeds: list[int] | None = None) -> float:
         """Return the mean of a validation accuracy (`clean` or `robust`) over the seeds."""
@@ -46,8 +48,11 @@ class Candidate:
         return sum(values) / len(values)
 
     def shortfall(self, clean: float, robust: float, seeds: list[int] | None = None) -> float:
-        """Return by how much the thresholds are missed; 0 or less meets them."""
-        return max(clean - self.mean("clean", seeds), robust - self.mean("robust", seeds))
+        """Return by how much the thresholds are missed; 0 or less meets them.
+
+        Rounding is forgiven: exactly on a threshold meets it.
+        """
+        return max(clean - self.mean("clean", seeds), robust - self.mean("robust", seeds)) - 1e-9
 
 
 class Search:
@@ -72,6 +77,7 @@ class Search:
         self.budget = Budget(self.root / "budget.json", budget_seconds)
         self.candidates: list[Candidate] = []
         self.finalists: list[Candidate] = []
+        self.diverged: list[str] = []
         self._lock = threading.Lock()
         self.dense = self._candidate("dense", 1.0)
 
@@ -161,6 +167,9 @@ class Search:
         try:
             self._validate(candidate, seed)
         except Diverged as error:
+            candidate.diverged.append(seed)
+            with self._lock:
+                self.diverged.append(f"{candidate.method}-{candidate.density:g}, seed {seed}")
             self.announce(f"{candidate.method}, seed {seed}: {error}")
             return False
         return True

@@ -11,11 +11,12 @@ from typing import Any
 
 from wiry.attacks.presets import screen, strongest
 from wiry.core.errors import UserError, closest
-from wiry.core.recipe import Recipe, expand
+from wiry.core.recipe import Recipe
 from wiry.core.recipe_file import load_recipe, parse_recipe
 from wiry.core.registry import registry
 from wiry.sparsify.plan import method_names
 from wiry.sweep.ladder import Ladder
+from wiry.sweep.threat import against, threat_of
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_METHODS = ("one-shot", "lottery")
@@ -113,16 +114,11 @@ def search_settings(
         recipe = _changed(recipe, {"data": {"name": data}})
     if model:
         recipe = _changed(recipe, {"model": {"name": model}})
-    attack = recipe.stages[0].objective.get("attack")
-    if attack is None and "attack" in registry("objective").signature(
-        recipe.stages[0].objective["name"]
-    ):
-        attack = {"name": "pgd"}
-    if attack is not None:
-        change = {key: value for key, value in (("eps", eps), ("norm", norm)) if value is not None}
-        recipe = _with_attack(recipe, attack | change)
-        built = registry("attack").build(attack | change)
-        eps, norm = built.eps, built.norm
+    trained = recipe.stages[0].objective
+    if threat_of(trained).eps is not None:
+        recipe = _with_objective(recipe, against(trained, eps, norm))
+        threat = threat_of(recipe.stages[0].objective)
+        eps, norm = threat.eps, threat.norm
     if eps is None:
         raise UserError("the recipe's dense stage has no attack to take eps from; give --eps")
     norm = norm or "linf"
@@ -148,12 +144,7 @@ def _changed(recipe: Recipe, change: dict[str, Any]) -> Recipe:
     return parse_recipe(recipe.model_dump(exclude_defaults=True) | change)
 
 
-def _with_attack(recipe: Recipe, attack: dict[str, Any]) -> Recipe:
+def _with_objective(recipe: Recipe, objective: dict[str, Any]) -> Recipe:
     data = recipe.model_dump(exclude_defaults=True)
-    data["stages"][0]["objective"] = {**data["stages"][0].get("objective", {}), "attack": attack}
+    data["stages"][0]["objective"] = objective
     return parse_recipe(data)
-
-
-def dense_stage_name(recipe: Recipe) -> str:
-    """Return the name of the recipe's first stage."""
-    return expand(recipe)[0].name

@@ -15,6 +15,7 @@ from wiry.core.registry import registry
 from wiry.core.run import Run
 from wiry.core.tensors import load_mask
 from wiry.export.load import load
+from wiry.sweep.threat import threat_of
 from wiry.sweep.trial import Measurement, measure
 from wiry.train.stages import load_stage
 
@@ -41,9 +42,10 @@ def find_target(path: Path, stage: str | None) -> Target:
     if (path / "bundle.json").exists():
         if stage is not None:
             raise UserError(f"{str(path)!r} is a bundle, it has no stages; leave --stage out")
-        recipe = load_recipe(path / "recipe.yaml")
+        model = load(path)  # checks every file before anything in the bundle is believed
+        recipe = load_recipe(path / "recipe.yaml", plugins=False)
         mask = load_mask(path / "mask.safetensors")
-        return Target(load(path), mask, recipe, expand(recipe)[-1], path.parent / "eval")
+        return Target(model, mask, recipe, expand(recipe)[-1], path / "eval")
     run = Run.open(path)
     names = [s.name for s in run.stages]
     if stage is not None and stage not in names:
@@ -77,12 +79,11 @@ def evaluate_target(
     """
     if split not in ("test", "validation"):
         raise UserError(f"--split must be test or validation, got {split!r}")
-    trained = target.stage.objective.get("attack")
-    built = registry("attack").build(trained) if trained else None
-    eps = eps if eps is not None else getattr(built, "eps", None)
+    threat = threat_of(target.stage.objective)
+    eps = threat.eps if eps is None else eps
     if eps is None:
         raise UserError("the network was not trained against an attack; give --eps")
-    chosen = str(norm or getattr(built, "norm", "linf"))
+    chosen = norm or threat.norm
     registry("attack").normalize({"name": "pgd", "eps": eps, "norm": chosen})  # refuse bad ones
     if attack in PRESETS:
         specs = [registry("attack").normalize(a) for a in PRESETS[attack](eps, chosen)]

@@ -41,7 +41,7 @@ def load_checkpoint(training: Training, folder: Path, identity: str) -> list[str
             refused.append(f"{path.name} is corrupted (its checksum differs); using the one before")
             continue
         try:
-            saved = torch.load(io.BytesIO(content), weights_only=True)
+            saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             if saved["identity"] != identity:
                 refused.append(f"{path.name} belongs to another stage; using the one before")
                 continue
@@ -82,7 +82,9 @@ def _state_of(t: Training) -> dict[str, Any]:
 def _restore(t: Training, saved: dict[str, Any]) -> None:
     t.model.load_state_dict(saved["model"])
     t.optimizer.load_state_dict(saved["optimizer"])
+    device = next(t.model.parameters()).device
     t.state.load_state_dict(saved["state"])
+    t.state.to(device)
     t.progress.num_batches = saved["progress"]["num_batches"]
-    t.progress.sums = dict(saved["progress"]["sums"])
+    t.progress.sums = {n: value.to(device) for n, value in saved["progress"]["sums"].items()}
     t.progress.seconds = saved["progress"]["seconds"]

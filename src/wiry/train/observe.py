@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wiry.core.files import write_atomic
 from wiry.core.mask import Mask, density, prunable
 from wiry.core.recipe import Monitor
 from wiry.core.registry import registry
@@ -34,7 +35,7 @@ class MetricsWriter:
     def rewind(self, num_steps: int) -> None:
         """Drop the rows after a step: what was measured after the checkpoint is measured again."""
         rows = [row for row in read_metrics(self.path) if row["step"] <= num_steps]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def __call__(self, t: Training) -> None:
         """Measure if it is due."""
@@ -73,12 +74,14 @@ class WeightKeeper:
     """Keep the weights at the lengths that later stages start from (`dense@500it`)."""
 
     def __init__(self, lengths: set[str], folder: Path, steps_per_epoch: int) -> None:
-        self.at = {to_steps(length, steps_per_epoch): length for length in lengths}
+        self.at: dict[int, list[str]] = {}
+        for length in sorted(lengths):
+            self.at.setdefault(to_steps(length, steps_per_epoch), []).append(length)
         self.folder = folder
 
     def __call__(self, t: Training) -> None:
         """Save the weights if this is one of the lengths."""
-        if length := self.at.get(t.progress.num_batches):
+        for length in self.at.get(t.progress.num_batches, ()):
             save_tensors(kept_path(self.folder, length), t.model.state_dict())
 
 

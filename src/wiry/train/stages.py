@@ -12,14 +12,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from wiry.core.errors import UserError
+from wiry.core.errors import Diverged, UserError
 from wiry.core.mask import Mask, density
 from wiry.core.recipe import Recipe, Stage, kept_lengths, split_reference
 from wiry.core.registry import registry
 from wiry.core.rng import stream
-from wiry.core.run import Run
+from wiry.core.run import Run, made_with
 from wiry.core.state import SparseState
 from wiry.core.tensors import load_mask, load_tensors, save_mask, save_tensors
+from wiry.core.types import to_steps
 from wiry.data.base import Dataset, build_dataset, mean_std
 from wiry.data.loader import Loader
 from wiry.models.base import build_model
@@ -62,12 +63,14 @@ def train(recipe: Recipe, out: Path, session: Session | None = None) -> Run:
     run = Run.of(recipe, out)
     store = session.store or out
     with run.lock():
-        run.create()
+        run.create(session.device)
         for stage in run.stages:
             if run.is_done(stage):
                 run.done(stage)
+                remove_checkpoints(run.stage_dir(stage))
+                remember_stage(run, stage, store)
                 continue
-            if link_equal_stage(run, stage, store):
+            if link_equal_stage(run, stage, store, session.device):
                 continue
             _train_stage(run, stage, session)
             remember_stage(run, stage, store)
@@ -96,7 +99,7 @@ def _train_stage(run: Run, stage: Stage, session: Session) -> None:
     )
     checkpointer = Checkpointer(folder, session.checkpoint_seconds)
     fit(training, (metrics, keeper, checkpointer, *session.observers))
-    _finish(run, stage, training)
+    _finish(run, stage, training, session.device)
 
 
 def _prepare(run: Run, stage: Stage, dataset: Dataset, session: Session) -> Training:
@@ -116,20 +119,19 @@ def _prepare(run: Run, stage: Stage, dataset: Dataset, session: Session) -> Trai
     sparsifier = registry("sparsifier").build(stage.sparsifier)
     settings = registry("optimizer").build(stage.optimizer)
     num_batches = stage.epochs * loader.steps_per_epoch
-    names = (stage.name, "init") if stage.start.weights == "reinit" else ("init",)
-    model = model_of(run.recipe, dataset, names).to(session.device)
+    model = model_of(run.recipe, dataset).to(session.device)
     _check_last_batch(model, stage, len(y))
-    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    _check_kept_lengths(run, stage, num_batches, loader.steps_per_epoch)
     state = SparseState(
         mask=_start_mask(run, stage).to(session.device),
         total_steps=num_batches * objective.replays,
         generator=stream(seed, stage.name, "sparsifier"),
     )
-    model.load_state_dict(_weights(run, stage.start.score or stage.start.weights, fresh))
+    model.load_state_dict(_weights(run, stage, stage.start.score or stage.start.weights, dataset))
     state.mask.apply_(model)
     sparsifier.setup(model, state)
     if stage.start.score:
-        model.load_state_dict(_weights(run, stage.start.weights, fresh))
+        model.load_state_dict(_weights(run, stage, stage.start.weights, dataset))
     optimizer = settings.build(sparsifier.trainable(model, state).values())
     return Training(
         name=stage.name,
@@ -156,10 +158,21 @@ def _check_last_batch(model: nn.Module, stage: Stage, num_images: int) -> None:
         )
 
 
-def _weights(run: Run, reference: str, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights a reference names; `fresh` are the newly initialised ones."""
+def _check_kept_lengths(run: Run, stage: Stage, num_batches: int, per_epoch: int) -> None:
+    """Refuse a later stage's reference to a point that this stage does not reach."""
+    for length in kept_lengths(run.stages, stage.name):
+        if to_steps(length, per_epoch) > num_batches:
+            raise UserError(
+                f"a stage starts from {stage.name}@{length}, but {stage.name!r} has only "
+                f"{num_batches} batches"
+            )
+
+
+def _weights(run: Run, stage: Stage, reference: str, dataset: Dataset) -> dict[str, Tensor]:
+    """Return the weights that a start of this stage refers to."""
     if reference in ("init", "reinit"):
-        return fresh
+        names = ("init",) if reference == "init" else (stage.name, "init")
+        return model_of(run.recipe, dataset, names).state_dict()
     name, length = split_reference(reference)
     file = kept_path(Path(), length).as_posix() if length else "weights.safetensors"
     return load_tensors(run.verified(name, file))
@@ -173,11 +186,13 @@ def _start_mask(run: Run, stage: Stage) -> Mask:
     return mask.shuffled(stream(run.recipe.seed, stage.name, "shuffle")) if shuffled else mask
 
 
-def _finish(run: Run, stage: Stage, training: Training) -> None:
+def _finish(run: Run, stage: Stage, training: Training, device: str) -> None:
     """Write weights, mask and the DONE mark; drop the resume files."""
     folder = run.stage_dir(stage)
     mask = training.sparsifier.finish(training.model, training.state)
     mask.apply_(training.model)
+    if not all(bool(p.isfinite().all()) for p in training.model.parameters()):
+        raise Diverged(f"stage {stage.name!r}: weights are not finite after the last step")
     save_tensors(folder / "weights.safetensors", training.model.state_dict())
     save_mask(folder / "mask.safetensors", mask)
     run.mark_done(
@@ -188,6 +203,7 @@ def _finish(run: Run, stage: Stage, training: Training) -> None:
             "epochs": stage.epochs,
             "seconds": round(training.progress.seconds, 3),
             "density": density(training.model, mask),
+            "made_with": made_with(device),
         },
     )
     remove_checkpoints(folder)
