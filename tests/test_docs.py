@@ -7,15 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 import wiry
 from wiry.cli import run
+from wiry.core.errors import UserError
 from wiry.core.recipe import Stage
 from wiry.core.recipe_file import load_recipe, parse_recipe
 from wiry.core.registry import kinds, registry
 from wiry.core.run import Run
+from wiry.data.base import build_dataset
 from wiry.sparsify.plan import plan
 from wiry.sweep.outcome import SHELL_FIELDS
 
@@ -129,14 +132,6 @@ def test_links_and_files_named_on_a_page_exist(page):
         )
 
 
-def test_the_pages_name_all_that_is_registered():
-    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    missing = {
-        f"{kind} {n}" for kind in kinds() for n in registry(kind).names() if f"`{n}`" not in text
-    }
-    assert missing == set()
-
-
 @pytest.mark.parametrize(("kind", "module", "recipe"), sections(), ids=[s[0] for s in sections()])
 def test_a_file_of_adding_works(
     kind, module, recipe, tmp_path, monkeypatch, capsys, registries_kept
@@ -162,6 +157,25 @@ def test_a_file_of_adding_works(
     finally:
         sys.modules.pop(name, None)
         importlib.invalidate_caches()
+
+
+def test_the_data_set_from_a_file_on_the_page_of_adding_works(
+    tmp_path, monkeypatch, registries_kept
+):
+    section = ADDING.read_text(encoding="utf-8").partition("\n## A data set\n")[2]
+    exec(compile(blocks(section, "python")[1], "adding.md", "exec"), {"__name__": "page"})
+    (tmp_path / "my-photos").mkdir()
+    noise = np.random.default_rng(0)
+    x, y = noise.integers(0, 256, (40, 3, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    monkeypatch.setenv("WIRY_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="has no my-photos"):
+        build_dataset("my-photos")
+    np.savez(tmp_path / "my-photos" / "photos.npz", x=x, y=y)
+    spec = {"name": "my-photos", "num_validation": 10, "num_test": 10, "num_train": 12}
+    dataset = build_dataset(spec)
+    assert [len(dataset.split(s)[0]) for s in ("train", "validation", "test")] == [12, 10, 10]
+    assert dataset.test_y.bincount().tolist() == [5, 5]
+    assert 0 <= dataset.train_x.min() and 0.9 < dataset.train_x.max() <= 1
 
 
 def test_the_fields_for_scripts_are_on_the_page_of_the_search():

@@ -48,15 +48,18 @@ def step(objective, model: nn.Module, images: Batch, seed: int = 0) -> Tensor:
 
 
 @over_objectives
-def test_loss_is_a_finite_scalar_with_a_graph_and_metrics_are_detached_shares(objective):
+def test_loss_is_a_finite_scalar_with_a_graph_and_metrics_are_detached_finite_scalars(objective):
+    """Any further metric may be reported; the two accuracies are shares, and one is there."""
     model = network()
     loss = objective(model, model, batch(), stream(0, "attack"))
     assert loss.total.shape == () and bool(torch.isfinite(loss.total))
     loss.total.backward()
     assert all(p.grad is not None for p in model.parameters())
-    assert loss.metrics and set(loss.metrics) <= {"accuracy", "robust_accuracy"}
+    accuracies = loss.metrics.keys() & {"accuracy", "robust_accuracy"}
+    assert accuracies
     for value in loss.metrics.values():
-        assert value.shape == () and not value.requires_grad and 0 <= value <= 1
+        assert value.shape == () and not value.requires_grad and bool(torch.isfinite(value))
+    assert all(0 <= loss.metrics[name] <= 1 for name in accuracies)
 
 
 @over_objectives
@@ -92,8 +95,11 @@ def test_same_seed_gives_the_same_loss_and_another_gives_another_where_it_draws(
     def value(seed: int) -> float:
         return step(objective, network(), batch(), seed).item()
 
+    generator, model = stream(0, "attack"), network()
+    objective(model, model, batch(), generator)
+    draws = not torch.equal(generator.get_state(), stream(0, "attack").get_state())
     assert value(0) == value(0)
-    assert (value(0) == value(1)) == ("Natural" in repr(objective))
+    assert (value(0) == value(1)) != draws
 
 
 @over_objectives

@@ -36,14 +36,16 @@ def build_stage(
     done: bool = True,
     num_rows: int = 12,
     with_test: bool = False,
+    initial_seed: int = 7,
 ) -> Path:
-    """Write one stage: metrics, mask, evaluation with examples and, if `done`, the DONE mark."""
+    """Write one stage: start weights, metrics, mask, evaluation and, if `done`, the DONE mark."""
     folder.mkdir(parents=True)
     noise = np.random.default_rng(seed)
     _metrics(folder, density, clean, robust or 0.0, num_rows, noise, with_test)
     mask = {n: (noise.random(s) < density).astype(np.uint8) for n, s in layers.items()}
     save_file(mask, folder / "mask.safetensors")
     save_file({n: np.zeros(1, np.float32) for n in layers}, folder / "weights.safetensors")
+    _initial(folder, layers, np.random.default_rng(initial_seed))
     if not done:
         return folder
     stage = folder.name.partition("-")[2]
@@ -51,6 +53,13 @@ def build_stage(
     write_json(folder / "DONE", summary | {"identity": "0" * 16, "files": {}})
     _evaluation(folder, density, clean, robust, mask, classes, noise)
     return folder
+
+
+def _initial(folder: Path, layers, noise: np.random.Generator) -> None:
+    """Write the weights at the stage's step 0: the same for equal seeds, as after a rewind."""
+    (folder / "kept").mkdir()
+    initial = {n: noise.normal(0, 0.1, s).astype(np.float32) for n, s in layers.items()}
+    save_file(initial, folder / "kept" / "0it.safetensors")
 
 
 def _metrics(folder, density, clean, robust, num_rows, noise, with_test) -> None:
@@ -65,6 +74,7 @@ def _metrics(folder, density, clean, robust, num_rows, noise, with_test) -> None
             "train_accuracy": min(1.0, clean * rise + 0.01),
             "train_robust_accuracy": robust * rise + jitter[0],
             "validation_loss": 0.3 + 1.7 * (1 - rise) + 0.02 * max(0, position - 8),
+            "validation_robust_loss": 0.5 + 1.6 * (1 - rise) + 0.04 * max(0, position - 6),
             "validation_accuracy": clean * rise + jitter[1],
             "validation_robust_accuracy": robust * rise + jitter[2],
             "density": density,
@@ -196,11 +206,6 @@ def build_run(
         folder = root / "stages" / f"{position}-{stage['name']}"
         chosen = {"layers": layers, "seed": 100 * seed + position} | common | arguments
         build_stage(folder, **chosen)
-        if position == 1:
-            noise = np.random.default_rng(7)
-            initial = {n: noise.normal(0, 0.1, s).astype(np.float32) for n, s in layers.items()}
-            (folder / "kept").mkdir()
-            save_file(initial, folder / "kept" / "0it.safetensors")
     return root
 
 

@@ -1,13 +1,17 @@
 """LaTeX, CSV, PDF and SVG over several runs."""
 
 import csv
+import itertools
 
 import pytest
 from report_sample import build_run, lottery_stages
 from report_sample_search import build_search
 
 from wiry.core.errors import UserError
-from wiry.report.figures import write_figures
+from wiry.report.collect import collect_run
+from wiry.report.figures import step_figure, write_figures
+from wiry.report.figures_lottery import weight_figure
+from wiry.report.series import group_runs
 from wiry.report.tables import latex_escape, write_csv, write_latex
 
 
@@ -79,6 +83,32 @@ def test_a_figure_of_the_same_runs_is_the_same_file(tmp_path):
     two = write_figures([root, root], tmp_path / "two")
     assert [p.name for p in one] == [p.name for p in two]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
+
+
+def test_a_curve_of_one_point_is_a_marker(tmp_path):
+    for num_rows, marker in ((1, "o"), (3, "None")):
+        root = build_run(tmp_path / str(num_rows), [{"name": "a", "num_rows": num_rows}])
+        figure = step_figure(group_runs([collect_run(root)]), "loss", "loss", 1)
+        assert figure is not None
+        (line,) = figure.axes[0].lines
+        assert (len(line.get_xdata()), line.get_marker()) == (num_rows, marker)
+
+
+def test_long_names_do_not_run_into_each_other(tmp_path):
+    long = "mnist-mlp-lottery-pgd-{}-with-a-name-that-has-no-end-because-everything-is-in-it"
+    layers = {"a.very.long.layer.name." * 3 + end: (8, 16) for end in "xyz"}
+    roots = [
+        build_run(tmp_path / name, lottery_stages(3), name=long.format(name), layers=layers)
+        for name in ("init", "dense", "reinit")
+    ]
+    groups = group_runs(collect_run(root) for root in roots)
+    for figure in (step_figure(groups, "loss", "loss", 1), weight_figure(groups[0].runs[0])):
+        assert figure is not None
+        figure.draw_without_rendering()
+        boxes = [axis.title.get_window_extent() for axis in figure.axes]
+        assert len(boxes) == 3 and boxes[0].x0 >= 0
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+        assert boxes[-1].x1 < figure.legends[0].get_window_extent().x0
 
 
 def test_a_search_with_dollars_in_its_names_can_be_drawn(tmp_path):

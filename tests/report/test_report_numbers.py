@@ -1,6 +1,7 @@
 """How numbers read, what the series compute, and the pictures' bytes."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from report_sample_search import build_search
 from wiry.report.collect import collect_run
 from wiry.report.collect_search import collect_search
 from wiry.report.images import png
+from wiry.report.records import StageData
 from wiry.report.series import (
     choose_levels,
     early_stop,
@@ -57,13 +59,31 @@ def test_numbers_read_as_people_write_them(written, text):
     assert written.replace("\N{NO-BREAK SPACE}", " ") == text
 
 
-def test_early_stopping_is_the_row_of_least_validation_loss(tmp_path):
+def test_early_stopping_is_the_row_of_least_mean_of_clean_and_robust_loss(tmp_path):
     run = collect_run(build_run(tmp_path / "run", [{"name": "dense", "num_rows": 40}]))
     row = early_stop(run.stages[0])
-    losses = [r["validation_loss"] for r in run.stages[0].metrics]
+    rows = run.stages[0].metrics
+    losses = [r["validation_loss"] + r["validation_robust_loss"] for r in rows]
     assert row is not None
     assert row["step"] == 391 * (1 + int(np.argmin(losses)))
     assert 0 < row["step"] < 391 * 40
+
+
+@pytest.mark.parametrize(
+    ("robust", "step"),
+    [
+        ([None, None, None], 1),  # clean alone: 0.2, 0.5, 0.4
+        ([2.0, 1.0, 1.3], 2),  # means: 1.1, 0.75, 0.85
+        ([None, 1.4, 1.3], 3),  # the first row has no robust loss to compare: -, 0.95, 0.85
+    ],
+)
+def test_early_stopping_takes_the_robust_loss_where_it_was_recorded(robust, step):
+    rows = [
+        {"step": n, "validation_loss": clean, "validation_robust_loss": attacked}
+        for n, clean, attacked in zip((1, 2, 3), (0.2, 0.5, 0.4), robust, strict=True)
+    ]
+    row = early_stop(StageData("dense", Path("1-dense"), None, rows, []))
+    assert row is not None and row["step"] == step
 
 
 def test_the_levels_shown_are_those_of_the_paper():
@@ -119,10 +139,20 @@ def test_a_search_gives_measurements_of_its_tested_rows_only(tmp_path):
 
 def test_initial_weights_are_the_surviving_ones(tmp_path):
     run = collect_run(build_run(tmp_path / "run", lottery_stages(3)))
-    full, pruned = (initial_weights(run, run.stages[i])["first.weight"] for i in (0, 3))
+    full, pruned = (initial_weights(run.stages[i])["first.weight"] for i in (0, 3))
     assert full.size == 128
     assert 40 < pruned.size < 90
     assert set(pruned.tolist()) < set(full.tolist())
+
+
+def test_initial_weights_are_those_the_stage_itself_started_from(tmp_path):
+    stages = [{"name": "dense"}, {"name": "redrawn", "initial_seed": 8}]
+    run = collect_run(build_run(tmp_path / "run", stages))
+    one, other = (initial_weights(s)["first.weight"] for s in run.stages)
+    assert one.size == other.size == 128
+    assert not set(one.tolist()) & set(other.tolist())
+    (run.stages[1].folder / "kept" / "0it.safetensors").unlink()
+    assert initial_weights(run.stages[1]) == {}
 
 
 def test_the_density_estimate_is_that_of_a_normal_sample():

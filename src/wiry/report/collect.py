@@ -16,6 +16,7 @@ import yaml
 from wiry.core.errors import UserError
 from wiry.report.records import Evaluation, Examples, Interval, RunData, StageData
 
+_NOT_EVALUATED = "/eval: not evaluated."  # no fault: a search evaluates its finalists only
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
@@ -40,10 +41,17 @@ def collect_run(root: Path) -> RunData:
     text, recipe = _read_recipe(root / "recipe.yaml", notes)
     provenance = read_object(root / "provenance.json", notes, root)
     folders = [p for p in (root / "stages").glob("*-*") if p.is_dir()]
-    stages = [_read_stage(folder, notes, root) for folder in sorted(folders, key=_position)]
+    warnings: list[str] = []
+    stages = []
+    for folder in sorted(folders, key=_position):
+        found: list[str] = []
+        stages.append(_read_stage(folder, found, root))
+        notes += found
+        if (folder / "DONE").is_file():
+            warnings += [note for note in found if not note.endswith(_NOT_EVALUATED)]
     if not stages:
         notes.append("stages: no stage has been started.")
-    return RunData(root, recipe, text, provenance, stages, notes)
+    return RunData(root, recipe, text, provenance, stages, notes, warnings)
 
 
 def read_object(path: Path, notes: list[str], root: Path) -> dict[str, Any]:
@@ -144,7 +152,11 @@ def _read_stage(folder: Path, notes: list[str], root: Path) -> StageData:
     paths = sorted((folder / "eval").glob("*.json"))
     evaluations = [e for e in (_read_evaluation(p, notes, root) for p in paths) if e]
     if done is not None and not paths:
-        notes.append(f"{place}/eval: not evaluated.")
+        notes.append(f"{place}{_NOT_EVALUATED}")
+    files = (done or {}).get("files")
+    for name in files if isinstance(files, dict) else ():
+        if not (folder / name).is_file():
+            notes.append(f"{place}/{name}: missing, though DONE lists it.")
     name = folder.name.partition("-")[2]
     metrics = _read_metrics(folder / "metrics.jsonl", notes, root)
     return StageData(name, folder, _numbers_in(done), metrics, evaluations)

@@ -16,6 +16,7 @@ def collect_search(root: Path) -> SearchData:
     """
     root = Path(root)
     notes: list[str] = []
+    warnings: list[str] = []
     raw = read_object(root / "search.json", notes, root)
     if not raw:
         raise UserError(f"{str(root / 'search.json')!r} holds no search; run the search again")
@@ -43,9 +44,10 @@ def collect_search(root: Path) -> SearchData:
         stopped=None if raw.get("stopped") is None else str(raw["stopped"]),
         best=_best(root, raw.get("best"), notes),
         seconds=number(raw.get("seconds")),
-        dense_run=_run_of(root, dense, notes),
-        subject_run=_run_of(root, subject, notes),
+        dense_run=_run_of(root, dense, notes, warnings),
+        subject_run=_run_of(root, subject, notes, warnings),
         notes=notes,
+        warnings=warnings,
     )
 
 
@@ -57,16 +59,19 @@ def find_run(root: Path, place: str) -> Path | None:
     return None
 
 
-def _run_of(root: Path, row: Row | None, notes: list[str]) -> RunData | None:
+def _run_of(root: Path, row: Row | None, notes: list[str], warnings: list[str]) -> RunData | None:
     if row is None:
         return None
     folder = find_run(root, row.run)
     if folder is None:
-        notes.append(f"{row.run or 'run'}: the run of {row.method!r} is missing.")
+        text = f"{row.run or 'run'}: the run of {row.method!r} is missing."
+        notes.append(text)
+        warnings.append(text)
         return None
     run = collect_run(folder)
-    named = [f"{row.run}/{note}" for note in run.notes]
-    notes.extend(note for note in named if note not in notes)
+    for found, kept in ((run.notes, notes), (run.warnings, warnings)):
+        named = [f"{row.run}/{note}" for note in found]
+        kept.extend(note for note in named if note not in kept)
     return run
 
 

@@ -148,7 +148,10 @@ def early_stop_plots(run: RunData) -> list[Plot]:
     if len(found) < 4:
         return []
     densities = [stage.density or 1 for stage, _ in found]
-    text = "Where the validation loss was least; training itself ran to its end."
+    text = (
+        "Where the validation loss was least: the mean of clean and attacked where both were "
+        "measured. Training itself ran to its end."
+    )
     plots = []
     for key, title, axis, factor in (
         ("step", "Early-stopping step", "training step", 1),
@@ -181,7 +184,7 @@ def weight_plots(run: RunData, most_layers: int = 6) -> list[Plot]:
     """Draw, per layer, how the initial values of the weights that survive are distributed."""
     positions = choose_levels([stage.density for stage in run.stages], WEIGHT_DENSITIES)
     stages = [run.stages[position] for position in positions]
-    weights = [(stage, initial_weights(run, stage)) for stage in stages]
+    weights = [(stage, initial_weights(stage)) for stage in stages]
     weights = [(stage, values) for stage, values in weights if values]
     if len(weights) < 2:
         return []

@@ -12,31 +12,24 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from wiry.core.errors import UserError
-from wiry.report.curves import WEIGHT_DENSITIES, weight_grid
-from wiry.report.plots import DENSITY_TICKS
+from wiry.report.figures_lottery import early_stop_figure, weight_figure
+from wiry.report.looks import COLORS, MARKERS, band, density_axis, label, title
 from wiry.report.records import RunData, SearchData
 from wiry.report.series import (
     Group,
     Measurement,
     choose_levels,
-    early_stop,
     group_runs,
-    initial_weights,
-    kernel_density,
     mean_curve,
     measurements,
     metric_key,
 )
 from wiry.report.sources import collect_all
 
-COLORS = ("#2268b8", "#d1540f", "#128060", "#8a4fc4", "#b38600", "#c2356b", "#4c6272", "#6b7c12")
-MARKERS = "osD^vPX*"
 _STYLES = ("-", "--", ":", "-.")
 _RC: dict[Any, Any] = {
     "font.size": 8,
@@ -78,12 +71,12 @@ def write_figures(roots: Sequence[Path], folder: Path) -> list[Path]:
 
 def _figures(groups: list[Group], sources: list[RunData | SearchData]) -> dict[str, Figure]:
     figures = {}
-    for name, title, factor in (
+    for name, what, factor in (
         ("accuracy", "accuracy (%)", 100),
         ("robust_accuracy", "robust accuracy (%)", 100),
         ("loss", "loss", 1),
     ):
-        figures[f"steps-{name.replace('_', '-')}"] = step_figure(groups, name, title, factor)
+        figures[f"steps-{name.replace('_', '-')}"] = step_figure(groups, name, what, factor)
     figures["density"] = density_figure(measurements(sources))
     figures["early-stop"] = early_stop_figure(groups)
     for group in groups:
@@ -92,7 +85,7 @@ def _figures(groups: list[Group], sources: list[RunData | SearchData]) -> dict[s
     return {name: figure for name, figure in figures.items() if figure}
 
 
-def step_figure(groups: list[Group], name: str, title: str, factor: float) -> Figure | None:
+def step_figure(groups: list[Group], name: str, what: str, factor: float) -> Figure | None:
     """Draw a metric against the step, colour by density; then the first recipe with each other."""
     stages = [stage for group in groups for run in group.runs for stage in run.stages]
     key = metric_key(stages, name)
@@ -108,15 +101,16 @@ def step_figure(groups: list[Group], name: str, title: str, factor: float) -> Fi
             for (level, _), color in zip(shown, colors, strict=True):
                 drawn = mean_curve(group.stages(level), key)
                 if drawn:
-                    _band(axis, drawn, factor, color=color, linestyle=style)
-        axis.set(xlabel="training step", title=" and ".join(g.label for g in members))
-    axes[0].set_ylabel(f"{key.partition('_')[0]} {title}")
+                    band(axis, drawn, factor, color=color, linestyle=style)
+        axis.set_xlabel("training step")
+        axis.set_title(title(" and ".join(g.label for g in members), inches=3.6))
+    axes[0].set_ylabel(f"{key.partition('_')[0]} {what}")
     names = [f"{100 * density:.1f} %" for _, density in shown]
     handles = [Line2D([], [], color=c, label=n) for c, n in zip(colors, names, strict=True)]
     if len(groups) > 1:
         handles += [
-            Line2D([], [], color="black", linestyle=style, label=label)
-            for style, label in zip(("-", "--"), (groups[0].label, "the other"), strict=True)
+            Line2D([], [], color="black", linestyle=style, label=label(name))
+            for style, name in zip(("-", "--"), (groups[0].label, "the other"), strict=True)
         ]
     figure.legend(handles=handles, loc="outside right center", title="weights left")
     return figure
@@ -151,96 +145,10 @@ def density_figure(found: Sequence[Measurement]) -> Figure | None:
                 marker=MARKERS[position % len(MARKERS)],
                 markersize=4,
                 capsize=2,
-                label=group,
+                label=label(group),
             )
-        _density_axis(axis)
+        density_axis(axis)
         axis.set_ylabel(f"{kind} accuracy (%)")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center")
     return figure
-
-
-def early_stop_figure(groups: list[Group]) -> Figure | None:
-    """Draw the step of least validation loss and the validation accuracies there, by density."""
-    keys = (
-        ("step", "early-stopping step", 1),
-        ("validation_accuracy", "validation accuracy (%)", 100),
-        ("validation_robust_accuracy", "robust validation accuracy (%)", 100),
-    )
-    figure = Figure(figsize=(9.6, 2.9), layout="constrained")
-    axes = figure.subplots(1, len(keys))
-    drawn = False
-    for axis, (key, title, factor) in zip(axes, keys, strict=True):
-        for position, group in enumerate(groups):
-            points = _early_points(group, key)
-            if points:
-                curve = tuple(np.array(column) for column in zip(*points, strict=True))
-                color = COLORS[position % len(COLORS)]
-                marker = MARKERS[position % len(MARKERS)]
-                _band(
-                    axis, curve, factor, color=color, marker=marker, markersize=3, label=group.label
-                )
-                drawn = drawn or len(points) > 1
-        _density_axis(axis)
-        axis.set_ylabel(title)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center")
-    return figure if drawn else None
-
-
-def _early_points(group: Group, key: str) -> list[tuple[float, float, float]]:
-    """Return density in percent, mean and deviation over seeds, level by level."""
-    points = []
-    for name in group.levels:
-        stages = group.stages(name)
-        rows = [row for stage in stages if (row := early_stop(stage)) and row.get(key) is not None]
-        if rows:
-            values = np.array([row[key] for row in rows], dtype=float)
-            density = float(np.mean([s.density for s in stages if s.density]))
-            spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-            points.append((100 * density, float(values.mean()), spread))
-    return points
-
-
-def weight_figure(run: RunData, most_layers: int = 6) -> Figure | None:
-    """Draw the distribution of the initial values of surviving weights, a panel per layer."""
-    positions = choose_levels([s.density for s in run.stages], WEIGHT_DENSITIES)
-    stages = [run.stages[position] for position in positions]
-    found = [(s, values) for s in stages if (values := initial_weights(run, s))]
-    if len(found) < 2:
-        return None
-    layers = [name for name, values in found[0][1].items() if values.size > 1][:most_layers]
-    if not layers:
-        return None
-    figure = Figure(figsize=(2.8 * len(layers) + 1.1, 2.6), layout="constrained")
-    axes = figure.subplots(1, len(layers), squeeze=False)[0]
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(found)))
-    for axis, layer in zip(axes, layers, strict=True):
-        grid = weight_grid([values[layer] for _, values in found if layer in values])
-        for (stage, values), color in zip(found, colors, strict=True):
-            if layer in values:
-                name = f"{100 * (stage.density or 0):.1f} %"
-                axis.plot(grid, kernel_density(values[layer], grid), color=color, label=name)
-        axis.set(xlabel="initial value", title=layer)
-    axes[0].set_ylabel("density estimate")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", title="weights left")
-    return figure
-
-
-def _band(axis: Axes, curve: Sequence[np.ndarray], factor: float, **look: object) -> None:
-    x, mean, deviation = curve
-    (line,) = axis.plot(x, factor * mean, **look)  # pyright: ignore[reportArgumentType]  # a bag of looks
-    if deviation.any():
-        low, high = factor * (mean - deviation), factor * (mean + deviation)
-        axis.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
-
-
-def _density_axis(axis: Axes) -> None:
-    axis.set_xscale("log")
-    low, high = sorted(axis.get_xlim())
-    axis.invert_xaxis()
-    axis.set_xlabel("weights left (%)")
-    axis.set_xticks([t for t in DENSITY_TICKS if low * 0.99 <= t <= high * 1.01])
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.xaxis.set_minor_locator(NullLocator())

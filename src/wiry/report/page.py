@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from wiry.core.files import write_atomic
+from wiry.report.alarms import run_alarms, search_alarms
 from wiry.report.collect import collect_run, is_search
 from wiry.report.collect_search import collect_search
 from wiry.report.curves import curve_plots, early_stop_plots, stage_plot, weight_plots
@@ -73,16 +74,17 @@ def _search_context(root: Path) -> dict[str, Any]:
     if density:
         sections.append(Section("density", "Accuracy against weights left", plots=[chart(density)]))
     sections += _training(_search_curves(search, stage, dense))
-    notes = list(search.notes)
+    found: list[str] = []
     name = search.subject.method if search.subject else ""
-    sections += subject_sections(stage, dense, f"the network found by {name}", notes)
-    sections += source_sections(search.subject_run or search.dense_run, notes)
+    sections += subject_sections(stage, dense, f"the network found by {name}", found)
+    sections += source_sections(search.subject_run or search.dense_run, [*search.notes, *found])
     verdict = search_verdict(
         search, stage.evaluation if stage else None, dense.evaluation if dense else None
     )
     return {
         "title": f"{search.name} \N{EN DASH} wiry search",
         "kicker": f"Search {search.name}",
+        "warnings": search_alarms(search, stage, dense, found),
         "verdict": verdict,
         "sections": sections,
     }
@@ -96,13 +98,13 @@ def _run_context(root: Path) -> dict[str, Any]:
         sections.append(Section("density", "Accuracy against weights left", plots=[chart(density)]))
     sections += _training([(f"{s.name}, {percent(s.density)}", s) for s in run.stages])
     sections += _lottery(run)
-    notes = list(run.notes)
-    last = run.last
-    sections += subject_sections(last, run.dense, "the last stage's network", notes)
-    sections += source_sections(run, notes)
+    found: list[str] = []
+    sections += subject_sections(run.last, run.dense, "the last stage's network", found)
+    sections += source_sections(run, [*run.notes, *found])
     return {
         "title": f"{run.name} \N{EN DASH} wiry run",
         "kicker": f"Run {run.root.resolve().name}",
+        "warnings": run_alarms(run, found),
         "verdict": run_verdict(run),
         "sections": sections,
     }

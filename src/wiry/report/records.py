@@ -89,6 +89,7 @@ class RunData:
     provenance: dict[str, Any]
     stages: list[StageData]
     notes: list[str]
+    warnings: list[str] = field(default_factory=list)  # the notes on finished stages
 
     @property
     def name(self) -> str:
@@ -167,6 +168,7 @@ class SearchData:
     dense_run: RunData | None
     subject_run: RunData | None
     notes: list[str]
+    warnings: list[str] = field(default_factory=list)  # the notes on finished stages
 
     @property
     def subject(self) -> Row | None:

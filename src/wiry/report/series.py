@@ -146,13 +146,11 @@ def early_stop(stage: StageData) -> dict[str, Any] | None:
     one. Source: Cosentino et al. 2019, section 5. Differs: labels are hard. Training itself runs to
     its end.
     """
-
-    def loss(row: dict[str, Any]) -> float:
-        clean = row["validation_loss"]
-        return (clean + row.get("validation_robust_loss", clean)) / 2
-
-    rows = [row for row in stage.metrics if row.get("validation_loss") is not None]
-    return min(rows, key=loss, default=None)
+    names = ("validation_loss", "validation_robust_loss")
+    attacked = any(row.get(names[1]) is not None for row in stage.metrics)
+    wanted = names if attacked else names[:1]
+    rows = [row for row in stage.metrics if all(row.get(name) is not None for name in wanted)]
+    return min(rows, key=lambda row: sum(row[name] for name in wanted), default=None)
 
 
 def choose_levels(
@@ -194,7 +192,7 @@ def mean_curve(
     return np.array(steps), values.mean(axis=0), deviation
 
 
-def initial_weights(run: RunData, stage: StageData) -> dict[str, np.ndarray]:
+def initial_weights(stage: StageData) -> dict[str, np.ndarray]:
     """Return, layer by layer, the values a stage's surviving weights had at its own step 0.
 
     Empty where the stage has no `kept/0it.safetensors` or no mask.
