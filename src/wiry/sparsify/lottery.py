@@ -17,7 +17,7 @@ from wiry.core.registry import component, registry
 from wiry.core.state import SparseState
 from wiry.sparsify.base import Sparsifier, check_share
 from wiry.sparsify.magnitude import select_mask
-from wiry.sparsify.plan import density_name
+from wiry.sparsify.plan import density_name, sparsity_of
 from wiry.sparsify.select import keep_counts, restrict
 
 
@@ -90,7 +90,7 @@ def _levels(method: str, path: list[float], dense: Stage, epochs: int, weights: 
             weights=before if weights == "previous" else weights, mask=before, score=before
         )
         sparsifier = registry("sparsifier").normalize(
-            {"name": "magnitude", "sparsity": 1 - density}
+            {"name": "magnitude", "sparsity": sparsity_of(density)}
         )
         name = f"{method}-{density_name(density)}"
         change = {"name": name, "epochs": epochs, "start": start, "sparsifier": sparsifier}

@@ -9,7 +9,7 @@ from wiry.core.recipe import Stage
 from wiry.core.registry import component, registry
 from wiry.core.state import SparseState
 from wiry.sparsify.base import Sparsifier, check_share
-from wiry.sparsify.plan import stage_after
+from wiry.sparsify.plan import sparsity_of, stage_after
 from wiry.sparsify.select import keep_counts, restrict
 
 
@@ -60,12 +60,12 @@ def one_shot(
     path: list[float], dense: Stage, epochs: int, *, allocation: str = "global"
 ) -> list[Stage]:
     """Prune the dense network once by global magnitude, then train on."""
-    sparsifier = {"name": "magnitude", "sparsity": 1 - path[-1], "allocation": allocation}
+    sparsifier = {"name": "magnitude", "sparsity": sparsity_of(path[-1]), "allocation": allocation}
     return [dense, stage_after("one-shot", path[-1], dense, epochs, sparsifier)]
 
 
 @registry("method").register("one-shot-layerwise")
 def one_shot_layerwise(path: list[float], dense: Stage, epochs: int) -> list[Stage]:
     """Prune the dense network once, the same share in every layer, then train on."""
-    sparsifier = {"name": "magnitude", "sparsity": 1 - path[-1], "allocation": "layerwise"}
+    sparsifier = {"name": "magnitude", "sparsity": sparsity_of(path[-1]), "allocation": "layerwise"}
     return [dense, stage_after("one-shot-layerwise", path[-1], dense, epochs, sparsifier)]

@@ -14,7 +14,7 @@ from wiry.core.registry import component, registry
 from wiry.core.state import SparseState
 from wiry.sparsify.base import Sparsifier, check_share
 from wiry.sparsify.magnitude import select_mask
-from wiry.sparsify.plan import density_name
+from wiry.sparsify.plan import density_name, sparsity_of
 from wiry.sparsify.select import keep_largest
 
 
@@ -108,7 +108,7 @@ def stage_from_scratch(
     method: str, sparse_density: float, dense: Stage, epochs: int, fields: Mapping[str, object]
 ) -> Stage:
     """Return a stage that trains sparse from the initial weights, with no dense training before."""
-    sparsifier = {"name": method, "sparsity": 1 - sparse_density, **fields}
+    sparsifier = {"name": method, "sparsity": sparsity_of(sparse_density), **fields}
     return dense.model_copy(
         update={
             "name": f"{method}-{density_name(sparse_density)}",
