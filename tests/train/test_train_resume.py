@@ -80,6 +80,7 @@ def test_every_kind_of_start_resumes_bit_for_bit(tmp_path):
         assert artifacts(interrupted(recipe, tmp_path / f"cut{cut}", cut)) == artifacts(whole), cut
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_killing_a_run_at_twenty_random_moments_loses_nothing(tmp_path):
     """Each child trains in its own process and is killed with signal 9, until one gets through."""
     recipe = tiny_recipe(sparsifier="gradual", epochs=6)
