@@ -14,6 +14,9 @@ from wiry.core.errors import UserError
 class Mask(Mapping[str, Tensor]):
     """An immutable mapping, sorted by name: parameter name -> bool tensor (True = kept).
 
+    Any parameter may have an entry: where whole channels are removed, their biases and norms go
+    with them. Densities count the prunable ones only.
+
     Args:
         entries: the tensors; they are converted to bool and not copied where they are bool already.
     """

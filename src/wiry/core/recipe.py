@@ -72,12 +72,16 @@ class Stage(Strict):
     start: Start = Start()
     levels: int = Field(default=1, ge=1, le=1000)
     """Repeat the stage: `NAME-1` ... `NAME-n`, where `previous` is the level before."""
+    teacher: str = ""
+    """Stage whose trained network the objective learns from (`STAGE` or `STAGE@500it`)."""
+    average: _component("average") | None = None
+    """How the weights are averaged over the steps; the average is what the stage leaves."""
 
     def reference_names(self) -> set[str]:
         """Return the names of the stages this stage builds upon."""
         return {
             split_reference(ref)[0]
-            for ref in (self.start.weights, self.start.mask, self.start.score)
+            for ref in (self.start.weights, self.start.mask, self.start.score, self.teacher)
             if split_reference(ref)[0] not in ("", "none", "init", "reinit")
         }
 
@@ -146,41 +150,40 @@ def _resolve(stage: Stage, name: str, earlier: list[str]) -> Stage:
         if base == "previous":
             if not earlier:
                 raise UserError(
-                    f"stage {name!r}: start.{field} says 'previous' but it is the first stage"
+                    f"stage {name!r}: {field} says 'previous' but it is the first stage"
                 )
             reference, base = reference.replace("previous", earlier[-1], 1), earlier[-1]
         if base not in (*allowed, *earlier):
             raise UserError(
-                f"stage {name!r}: start.{field} refers to {base!r}, which is no earlier "
+                f"stage {name!r}: {field} refers to {base!r}, which is no earlier "
                 f"stage{closest(base, [*allowed, *earlier])}"
             )
         if rest and (base in allowed or marks not in reference):
             raise UserError(
-                f"stage {name!r}: start.{field} {reference!r} is not understood; "
+                f"stage {name!r}: {field} {reference!r} is not understood; "
                 f"write STAGE or STAGE{marks}{'500it' if marks == '@' else 'shuffled'}"
             )
         if marks == "@" and rest:
             try:
                 Monitor(every=rest)
             except pydantic.ValidationError as error:
-                raise UserError(
-                    f"stage {name!r}: start.{field}: {error.errors()[0]['msg']}"
-                ) from error
+                raise UserError(f"stage {name!r}: {field}: {error.errors()[0]['msg']}") from error
         if marks == ":" and rest not in ("", "shuffled"):
             raise UserError(f"stage {name!r}: start.mask {reference!r}: only ':shuffled' is known")
         return reference
 
     start = Start(
-        weights=resolve(stage.start.weights, "weights", ("init", "reinit"), "@"),
-        mask=resolve(stage.start.mask, "mask", ("none",), ":"),
-        score=resolve(stage.start.score, "score", ("", "init"), "@"),
+        weights=resolve(stage.start.weights, "start.weights", ("init", "reinit"), "@"),
+        mask=resolve(stage.start.mask, "start.mask", ("none",), ":"),
+        score=resolve(stage.start.score, "start.score", ("", "init"), "@"),
     )
-    return stage.model_copy(update={"name": name, "start": start, "levels": 1})
+    teacher = resolve(stage.teacher, "teacher", ("",), "@")
+    return stage.model_copy(update={"name": name, "start": start, "levels": 1, "teacher": teacher})
 
 
 def kept_lengths(stages: list[Stage], name: str) -> set[str]:
     """Return the lengths at which later stages want the weights of stage `name` (`dense@500it`)."""
-    references = [ref for s in stages for ref in (s.start.weights, s.start.score)]
+    references = [ref for s in stages for ref in (s.start.weights, s.start.score, s.teacher)]
     return {rest for base, rest in map(split_reference, references) if base == name and rest}
 
 

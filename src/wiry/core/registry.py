@@ -205,6 +205,7 @@ _REGISTRIES = {
     for r in (
         Registry("dataset", "wiry.data"),
         Registry("model", "wiry.models", context=("input_shape", "num_classes")),
+        Registry("activation", "wiry.models"),
         Registry("attack", "wiry.attacks"),
         Registry("objective", "wiry.objectives"),
         Registry("sparsifier", "wiry.sparsify"),
@@ -213,6 +214,7 @@ _REGISTRIES = {
         Registry("schedule", "wiry.sparsify", context=("progress",)),
         Registry("method", "wiry.sparsify", context=("path", "dense", "epochs")),
         Registry("optimizer", "wiry.train"),
+        Registry("average", "wiry.train"),
     )
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from wiry.core import dist
 from wiry.core.errors import UserError
 from wiry.core.files import checksum, read_json, write_atomic, write_json
 from wiry.core.recipe import Recipe, Stage, expand, stage_identities
@@ -160,6 +161,7 @@ def made_with(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": device.partition(":")[0],
         "threads": torch.get_num_threads(),
+        **({"ranks": dist.world_size()} if dist.is_distributed() else {}),
     }
 
 

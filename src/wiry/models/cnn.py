@@ -1,9 +1,11 @@
 """A small convolutional network for quick runs on a CPU."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wiry.core.registry import registry
+from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
 
 
@@ -16,6 +18,7 @@ class SmallCNN(Classifier):
 
     Args:
         width: channels of the first layer.
+        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
 
     Raises:
@@ -29,15 +32,17 @@ class SmallCNN(Classifier):
         *,
         width: int = 16,
         normalize: bool = True,
+        activation: component("activation") = "relu",
     ) -> None:
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         require_size(input_shape, 4, why="the network halves them twice")
         super().__init__(input_shape[0], normalize=normalize)
+        new = registry("activation").build(activation)
         self.features = nn.Sequential(
-            *_layer(input_shape[0], width, stride=1),
-            *_layer(width, 2 * width, stride=2),
-            *_layer(2 * width, 2 * width, stride=2),
+            *_layer(input_shape[0], width, new, stride=1),
+            *_layer(width, 2 * width, new, stride=2),
+            *_layer(2 * width, 2 * width, new, stride=2),
         )
         self.head = nn.Linear(2 * width, num_classes)
         initialize_(self)
@@ -47,6 +52,8 @@ class SmallCNN(Classifier):
         return self.head(self.features(self.normalize(x)).mean((2, 3)))
 
 
-def _layer(num_in: int, num_out: int, *, stride: int) -> list[nn.Module]:
+def _layer(
+    num_in: int, num_out: int, new: Callable[[], nn.Module], *, stride: int
+) -> list[nn.Module]:
     convolution = nn.Conv2d(num_in, num_out, 3, stride=stride, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(num_out), nn.ReLU()]
+    return [convolution, nn.BatchNorm2d(num_out), new()]

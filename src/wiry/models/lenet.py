@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wiry.core.registry import registry
+from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
 
 
@@ -15,6 +15,7 @@ class LeNet5(Classifier):
     connections), table 3. Source: LeCun et al. 1998; Differs: max pooling, ReLU, more filters.
 
     Args:
+        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
 
     Raises:
@@ -22,21 +23,27 @@ class LeNet5(Classifier):
     """
 
     def __init__(
-        self, input_shape: tuple[int, int, int], num_classes: int, *, normalize: bool = True
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        normalize: bool = True,
+        activation: component("activation") = "relu",
     ) -> None:
         require_size(input_shape, 16, why="two unpadded 5x5 convolutions, each pooled by 2")
         channels, height, width = input_shape
         super().__init__(channels, normalize=normalize)
+        new = registry("activation").build(activation)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 20, 5),
-            nn.ReLU(),
+            new(),
             nn.MaxPool2d(2),
             nn.Conv2d(20, 50, 5),
-            nn.ReLU(),
+            new(),
             nn.MaxPool2d(2),
         )
         rows, columns = (((size - 4) // 2 - 4) // 2 for size in (height, width))
-        self.hidden = nn.Sequential(nn.Linear(50 * rows * columns, 500), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(50 * rows * columns, 500), new())
         self.head = nn.Linear(500, num_classes)
         initialize_(self)
 

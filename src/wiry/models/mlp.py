@@ -5,7 +5,7 @@ import itertools
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wiry.core.registry import registry
+from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, Init, initialize_
 
 
@@ -20,6 +20,7 @@ class MLP(Classifier):
         widths: units of each hidden layer; empty for a linear classifier.
         bias: whether layers have biases.
         init: distribution of the initial weights, see `initialize_`.
+        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
 
     Raises:
@@ -35,15 +36,16 @@ class MLP(Classifier):
         bias: bool = True,
         init: Init = "kaiming",
         normalize: bool = True,
+        activation: component("activation") = "relu",
     ) -> None:
         if any(width < 1 for width in widths):
             raise ValueError(f"widths must be at least 1, got {widths}")
         channels, height, width = input_shape
         super().__init__(channels, normalize=normalize)
         sizes = [channels * height * width, *widths]
-        self.hidden = nn.Sequential()
+        self.hidden, new = nn.Sequential(), registry("activation").build(activation)
         for num_in, num_out in itertools.pairwise(sizes):
-            self.hidden.extend([nn.Linear(num_in, num_out, bias=bias), nn.ReLU()])
+            self.hidden.extend([nn.Linear(num_in, num_out, bias=bias), new()])
         self.head = nn.Linear(sizes[-1], num_classes, bias=bias)
         initialize_(self, init)
 

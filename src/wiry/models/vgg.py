@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wiry.core.registry import registry
+from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -20,6 +20,7 @@ class VGG16(Classifier):
 
     Args:
         width: multiplier of all channel counts, above 0; counts are rounded and at least 1.
+        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
 
     Raises:
@@ -33,18 +34,19 @@ class VGG16(Classifier):
         *,
         width: float = 1.0,
         normalize: bool = True,
+        activation: component("activation") = "relu",
     ) -> None:
         if width <= 0:
             raise ValueError(f"width must be above 0 (it multiplies the channels), got {width}")
         require_size(input_shape, 32, why="the network halves them five times")
         super().__init__(input_shape[0], normalize=normalize)
-        self.features = nn.Sequential()
+        self.features, new = nn.Sequential(), registry("activation").build(activation)
         num_in = input_shape[0]
         for stage in STAGES:
             for channels in stage:
                 num_out = max(1, round(channels * width))
                 convolution = nn.Conv2d(num_in, num_out, 3, padding=1, bias=False)
-                self.features.extend([convolution, nn.BatchNorm2d(num_out), nn.ReLU()])
+                self.features.extend([convolution, nn.BatchNorm2d(num_out), new()])
                 num_in = num_out
             self.features.append(nn.MaxPool2d(2))
         self.head = nn.Linear(num_in, num_classes)

@@ -5,6 +5,9 @@ remembers goes into `SparseState`, never into the method, which is a frozen data
 settings.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
 from torch import Tensor, nn
 
 from wiry.core.mask import Mask
@@ -15,7 +18,15 @@ class Sparsifier:
     """Base of all sparsifiers; subclasses are frozen dataclasses whose fields are their settings.
 
     The loop calls, in this order: `setup` once; at each step `before_forward`, the loss and its
-    backward pass, `after_backward`, the optimizer, `after_step`; `finish` once.
+    backward pass, `after_backward`, the optimizer, `after_step`; `finish` once. Between steps it
+    calls `measured` with what the monitor has found.
+    """
+
+    budget: ClassVar[Literal["exact", "at-most", "pattern"]] = "exact"
+    """What a field `sparsity` promises of the finished mask.
+
+    `exact`: `round(sparsity * n)` of the n prunable weights are gone; `at-most`: whole groups of
+    weights go until no more than asked for are left; `pattern`: a hardware pattern decides.
     """
 
     def setup(self, model: nn.Module, state: SparseState) -> None:
@@ -38,6 +49,9 @@ class Sparsifier:
     def after_step(self, model: nn.Module, state: SparseState) -> None:
         """Re-apply the mask, drop and grow. Default: re-apply."""
         state.mask.apply_(model)
+
+    def measured(self, model: nn.Module, state: SparseState, row: Mapping[str, float]) -> None:
+        """Take note of a measurement of the monitor, such as `validation_robust_accuracy`."""
 
     def finish(self, model: nn.Module, state: SparseState) -> Mask:
         """Leave final weights in the parameters and return the final mask."""

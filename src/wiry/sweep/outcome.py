@@ -15,7 +15,8 @@ from wiry.evaluate.interval import mean_interval
 from wiry.export.bundle import write_bundle
 from wiry.sweep.search import Candidate, Search, winning_recipe
 from wiry.sweep.threat import threat_of
-from wiry.train.stages import dataset_of, load_stage
+from wiry.train.prepare import dataset_of
+from wiry.train.stages import load_stage
 
 SHELL_FIELDS = (
     "method",

@@ -18,7 +18,8 @@ from wiry.core.registry import load_plugins, registry
 from wiry.core.run import Run
 from wiry.evaluate.record import run_evaluation
 from wiry.evaluate.table import Progress
-from wiry.train.stages import Session, dataset_of, load_stage, train
+from wiry.train.prepare import dataset_of
+from wiry.train.stages import Session, load_stage, train
 
 
 @dataclasses.dataclass(frozen=True)

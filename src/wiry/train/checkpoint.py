@@ -71,6 +71,7 @@ def _state_of(t: Training) -> dict[str, Any]:
         "model": t.model.state_dict(),
         "optimizer": t.optimizer.state_dict(),
         "state": t.state.state_dict(),
+        "average": t.average.state_dict() if t.average is not None else None,
         "progress": {
             "num_batches": t.progress.num_batches,
             "sums": t.progress.sums,
@@ -85,6 +86,8 @@ def _restore(t: Training, saved: dict[str, Any]) -> None:
     device = next(t.model.parameters()).device
     t.state.load_state_dict(saved["state"])
     t.state.to(device)
+    if t.average is not None:
+        t.average.load_state_dict(saved["average"])
     t.progress.num_batches = saved["progress"]["num_batches"]
     t.progress.sums = {n: value.to(device) for n, value in saved["progress"]["sums"].items()}
     t.progress.seconds = saved["progress"]["seconds"]

@@ -2,12 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wiry.core import dist
+from wiry.core.batch import Batch
 from wiry.core.errors import Diverged
 from wiry.core.rng import stream
 from wiry.core.state import SparseState
@@ -37,8 +39,9 @@ class Progress:
             self.sums[name] = value.detach() * num + (0 if total is None else total)
 
     def take_means(self) -> dict[str, float]:
-        """Return the means since the last call and start anew."""
+        """Return the means since the last call, over all ranks, and start anew."""
         sums, self.sums = self.sums, {}
+        dist.average_(sums[name] for name in sorted(sums))
         count = float(sums.pop("count", torch.ones(())))
         return {name: float(value) / count for name, value in sums.items()}
 
@@ -49,7 +52,7 @@ class Training:
 
     Attributes:
         identity: the stage identity, which a checkpoint must match.
-        loss_forward: what the loss calls; differs from `model` only when it is wrapped for ranks.
+        average: the running average of the weights, if the stage wants one.
     """
 
     name: str
@@ -64,10 +67,11 @@ class Training:
     optimizer: torch.optim.Optimizer
     num_batches: int
     progress: Progress = dataclasses.field(default_factory=Progress)
-    loss_forward: Callable[[Tensor], Tensor] | None = None
+    average: Any = None
 
 
-Observer = Callable[[Training], None]
+Observer = Callable[[Training], Mapping[str, Any] | None]
+"""May read, never write; a measurement that it returns is passed to the sparsifier."""
 
 
 def fit(training: Training, observers: Sequence[Observer] = ()) -> None:
@@ -82,39 +86,74 @@ def fit(training: Training, observers: Sequence[Observer] = ()) -> None:
     started = time.monotonic()
     while t.progress.num_batches < t.num_batches:
         epoch, first_step = divmod(t.progress.num_batches, steps_per_epoch)
-        for batch in t.loader.epoch(epoch, first_step=first_step):
+        for drawn in t.loader.epoch(epoch, first_step=first_step):
+            batch = _own_part(drawn, t.progress.num_batches / t.num_batches)
             t.model.train()
             for _ in range(t.objective.replays):
-                values = _step(t, batch)
+                values = _step(t, batch, len(drawn.y))
                 t.progress.add(values, len(batch.y))
             t.progress.num_batches += 1
             t.progress.seconds = before + time.monotonic() - started
             for observe in observers:
-                observe(t)
+                if (row := observe(t)) is not None:
+                    t.sparsifier.measured(t.model, t.state, row)
 
 
-def _step(t: Training, batch: Any) -> dict[str, Tensor]:
-    """Take one optimizer step and return the loss and the objective's metrics."""
+def _own_part(batch: Batch, progress: float) -> Batch:
+    """Return this rank's images of a batch."""
+    own = slice(dist.rank(), None, dist.world_size())
+    return Batch(batch.x[own], batch.y[own], batch.index[own], progress)
+
+
+def _step(t: Training, batch: Batch, num_images: int) -> dict[str, Tensor]:
+    """Take one optimizer step and return the loss and the objective's metrics.
+
+    With several ranks each has its part of the batch of `num_images`; gradients are averaged before
+    the sparsifier sees them, so all take the same step. Running statistics are the first rank's.
+    """
     rate = t.settings.learning_rate(t.state.progress())
     for group in t.optimizer.param_groups:
         group["lr"] = rate
     t.sparsifier.before_forward(t.model, t.state)
-    generator = stream(t.seed, t.name, "attack", t.state.step)
-    loss = t.objective(t.loss_forward or t.model, t.model, batch, generator)
-    if not torch.isfinite(loss.total):
-        raise Diverged(
-            f"stage {t.name!r}: the loss is {float(loss.total)} at step {t.state.step}; "
-            "lower the learning rate or check the data"
-        )
+    ranks = (dist.rank(),) if dist.is_distributed() else ()
+    generator = stream(t.seed, t.name, "attack", t.state.step, *ranks)
+    loss = t.objective(t.model, t.model, batch, generator)
+    _check_finite(loss.total.detach(), t)
     clear_gradients(t.model, t.optimizer)
-    loss.total.backward()
+    (loss.total * (len(batch.y) * dist.world_size() / num_images)).backward()
     if after_backward := getattr(t.objective, "after_backward", None):
         after_backward()
+    average_gradients_(t.model)
     t.sparsifier.after_backward(t.model, t.state)
     t.optimizer.step()
     t.sparsifier.after_step(t.model, t.state)
+    if t.average is not None:
+        t.average.update(t.model, t.state.mask, t.state.progress())
+    dist.broadcast_buffers_(t.model)
     t.state.step += 1
     return {"loss": loss.total.detach(), **loss.metrics}
+
+
+def _check_finite(total: Tensor, t: Training) -> None:
+    total = total.clone()
+    dist.average_([total])  # all ranks stop together
+    if not torch.isfinite(total):
+        raise Diverged(
+            f"stage {t.name!r}: the loss is {float(total)} at step {t.state.step}; "
+            "lower the learning rate or check the data"
+        )
+
+
+def average_gradients_(model: nn.Module) -> None:
+    """Average the parameters' gradients over the ranks, in one message."""
+    if not dist.is_distributed():
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.average_([together])
+    parts = together.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def clear_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wiry.core import dist
 from wiry.core.files import write_atomic
 from wiry.core.mask import Mask, density, prunable
 from wiry.core.recipe import Monitor
@@ -34,14 +35,16 @@ class MetricsWriter:
 
     def rewind(self, num_steps: int) -> None:
         """Drop the rows after a step: what was measured after the checkpoint is measured again."""
+        if not dist.is_first():
+            return
         rows = [row for row in read_metrics(self.path) if row["step"] <= num_steps]
         write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def __call__(self, t: Training) -> None:
-        """Measure if it is due."""
+    def __call__(self, t: Training) -> dict[str, Any] | None:
+        """Measure if it is due, and return the row."""
         every = max(1, to_steps(self.monitor.every, t.loader.steps_per_epoch))
         if t.progress.num_batches % every and t.progress.num_batches != t.num_batches:
-            return
+            return None
         row: dict[str, Any] = {
             "step": t.state.step,
             "epoch": t.progress.num_batches / t.loader.steps_per_epoch,
@@ -53,8 +56,10 @@ class MetricsWriter:
         row["density"] = density(t.model, t.state.mask)
         row["layer_density"] = layer_density(t.model, t.state.mask)
         row["seconds"] = round(t.progress.seconds, 3)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if dist.is_first():
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        return dist.from_first(row)
 
 
 class Checkpointer:
@@ -65,7 +70,8 @@ class Checkpointer:
 
     def __call__(self, t: Training) -> None:
         """Save if it is due."""
-        if time.monotonic() - self.last >= self.seconds and t.progress.num_batches < t.num_batches:
+        due = dist.is_first() and time.monotonic() - self.last >= self.seconds
+        if due and t.progress.num_batches < t.num_batches:
             save_checkpoint(t, self.folder)
             self.last = time.monotonic()
 
@@ -81,7 +87,7 @@ class WeightKeeper:
 
     def __call__(self, t: Training) -> None:
         """Save the weights if this is one of the lengths."""
-        for length in self.at.get(t.progress.num_batches, ()):
+        for length in self.at.get(t.progress.num_batches, ()) if dist.is_first() else ():
             save_tensors(kept_path(self.folder, length), t.model.state_dict())
 
 
