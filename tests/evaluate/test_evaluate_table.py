@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import torch
 from tests.evaluate.example import DOWN, NAMES, UP, Jitter, Shift, Threshold, X, Y
+from torch import nn
 
+from wiry.attacks.apgd import APGD
+from wiry.attacks.fab import FAB
+from wiry.attacks.pgd import PGD
+from wiry.attacks.square import Square
 from wiry.core.errors import UserError
+from wiry.evaluate.job import CHUNK
 from wiry.evaluate.judge import predict
-from wiry.evaluate.table import CHUNK, evaluate
+from wiry.evaluate.table import evaluate
 
 
 def test_table_has_the_written_out_rows():
@@ -153,3 +159,23 @@ def test_what_cannot_be_evaluated_is_refused():
         evaluate(Threshold(), X, Y[:4], [])
     with pytest.raises(UserError, match="0 and 0"):
         evaluate(Threshold(), X[:0], Y[:0], [])
+
+
+def test_rows_do_not_depend_on_the_batches_images_are_attacked_in():
+    """Every image draws from its own stream, also where the others were fooled and have left."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).double()
+    x = torch.rand(23, 1, 4, 4, dtype=torch.float64)
+    y = model(x).argmax(1)
+    attacks = [
+        PGD(0.1, steps=3, restarts=2),
+        APGD(0.1, steps=5),
+        FAB(0.1, steps=5),
+        Square(0.1, num_queries=20),
+        Square(0.3, "l2", num_queries=20),
+    ]
+    whole = evaluate(model, x, y, attacks)
+    for table in (evaluate(model, x, y, attacks, batch_size=n) for n in (1, 5)):
+        for name, robust in whole.by_attack.items():
+            assert np.array_equal(table.by_attack[name], robust), name
+    assert 0 < sum(r.sum() for r in whole.by_attack.values()) < 23 * len(attacks)

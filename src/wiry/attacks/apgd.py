@@ -7,7 +7,7 @@ One search is one start and one loss. The targeted loss makes one search per tar
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
 from wiry.attacks.losses import cross_entropy, dlr, targeted_dlr
 from wiry.attacks.projections import Ball
+from wiry.core.draws import Draws
 from wiry.core.registry import registry
 
 APGDLoss = Literal["ce", "dlr", "targeted-dlr"]
@@ -43,6 +44,8 @@ class APGD:
     restarts: int = 1
     num_targets: int = 9  # for "targeted-dlr": the likeliest wrong classes, at most all of them
 
+    draws_per_image: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, allowed=("linf", "l2"))
         check_counts(steps=self.steps, restarts=self.restarts, num_targets=self.num_targets)
@@ -52,7 +55,7 @@ class APGD:
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
         y: Int[Tensor, " n"],
-        generator: torch.Generator,
+        generator: torch.Generator | Draws,
     ) -> Float[Tensor, "n c h w"]:
         """Return the images found: the first that fools, or else the highest loss seen."""
         x = x.detach()

@@ -30,6 +30,10 @@ class Attack(Protocol):
     randomness comes from `generator`. Images that are misclassified already may come back
     unchanged. In the mode "eval" no image's result depends on the other images of the batch, given
     the random draws, which are made for the whole batch at once.
+
+    An attack with a class attribute `draws_per_image = True` also takes `wiry.core.draws.Draws` for
+    `generator`, one stream an image: then no result depends on the batch at all, and the evaluation
+    may cut, pool and resume batches as it likes.
     """
 
     @property

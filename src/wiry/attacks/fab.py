@@ -5,6 +5,7 @@ third attack of AutoAttack it runs towards each of the likeliest wrong classes.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
 from wiry.attacks.hyperplane import onto_hyperplane
 from wiry.attacks.projections import Ball, lengths
+from wiry.core.draws import Draws
 from wiry.core.registry import registry
 
 _TINY = 1e-12
@@ -39,6 +41,8 @@ class FAB:
     overshoot: float = 1.05  # eta: how far a step goes beyond the plane
     backward: float = 0.9  # beta: what is kept of the offset after a point that fools
 
+    draws_per_image: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_counts(steps=self.steps, restarts=self.restarts, num_targets=self.num_targets)
@@ -53,7 +57,7 @@ class FAB:
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
         y: Int[Tensor, " n"],
-        generator: torch.Generator,
+        generator: torch.Generator | Draws,
     ) -> Float[Tensor, "n c h w"]:
         """Return a fooling image within the ball where one was found, else the image itself."""
         x = x.detach()

@@ -1,6 +1,7 @@
 """The fast gradient sign method: one step. It shares its geometry with `pgd` and has no loop."""
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from wiry.attacks.base import (
 )
 from wiry.attacks.losses import cross_entropy
 from wiry.attacks.projections import Ball
+from wiry.core.draws import Draws
 from wiry.core.registry import registry
 
 
@@ -37,6 +39,8 @@ class FGSM:
     label: Label = "true"  # whose cross-entropy is raised
     mode: Mode = "eval"  # of the model's layers during the attack
 
+    draws_per_image: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_step_size(self.step_size)
@@ -46,7 +50,7 @@ class FGSM:
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
         y: Int[Tensor, " n"],
-        generator: torch.Generator,
+        generator: torch.Generator | Draws,
     ) -> Float[Tensor, "n c h w"]:
         """Return images one step away."""
         x = x.detach()

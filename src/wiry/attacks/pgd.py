@@ -5,6 +5,7 @@ A step is one forward, one gradient on the input and one update in place. What c
 """
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +23,8 @@ from wiry.attacks.base import (
     predict,
 )
 from wiry.attacks.losses import LOSSES, LossName
-from wiry.attacks.projections import Ball
+from wiry.attacks.projections import Ball, normal
+from wiry.core.draws import Draws
 from wiry.core.registry import registry
 
 _TRADES_NOISE = 0.001  # pixels; the start of the published TRADES code
@@ -54,6 +56,8 @@ class PGD:
     mode: Mode = "eval"  # of the model's layers during the attack
     drop_fooled: bool = False  # fooled images stop at once: for evaluation, about twice as fast
 
+    draws_per_image: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_counts(steps=self.steps, restarts=self.restarts)
@@ -74,7 +78,7 @@ class PGD:
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
         y: Int[Tensor, " n"],
-        generator: torch.Generator,
+        generator: torch.Generator | Draws,
     ) -> Float[Tensor, "n c h w"]:
         """Return the images found."""
         x = x.detach()
@@ -97,14 +101,14 @@ class PGD:
                 return model(x).softmax(1)
         return predict(model, x) if self.label == "predicted" else y
 
-    def _start(self, ball: Ball, generator: torch.Generator) -> Tensor:
+    def _start(self, ball: Ball, generator: torch.Generator | Draws) -> Tensor:
         if self.random_start:
             return ball.draw(generator)
         if self.loss != "kl":
             return ball.x.clone()
         # at the clean image itself the divergence is at its minimum and has no gradient
-        noise = torch.randn(ball.x.shape, generator=generator, device=generator.device)
-        return ball.project_(noise.to(ball.x).mul_(_TRADES_NOISE).add_(ball.x))
+        noise = normal(ball.x.shape, ball.x, generator)
+        return ball.project_(noise.mul_(_TRADES_NOISE).add_(ball.x))
 
     def _search(self, model: nn.Module, ball: Ball, point: Tensor, reference: Tensor) -> Tensor:
         if self.drop_fooled:
@@ -137,7 +141,7 @@ class PGD:
         return found
 
     def _best_restart(
-        self, model: nn.Module, ball: Ball, reference: Tensor, generator: torch.Generator
+        self, model: nn.Module, ball: Ball, reference: Tensor, generator: torch.Generator | Draws
     ) -> Tensor:
         best, best_loss = ball.x.clone(), ball.x.new_full((len(ball.x),), -torch.inf)
         fooled = torch.zeros_like(best_loss, dtype=torch.bool)

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from wiry.core.draws import Draws
+
 _TINY = 1e-12  # a zero gradient stays zero when it is normalised
 _ROUNDING = 1e-6  # pixels; x + (1 - x) may fall short of 1 by less
 _MARGIN = 1e-6  # share of the radius left to rounding
@@ -34,21 +36,21 @@ class Ball:
         """Return the balls of some of the images."""
         return Ball(self.x[keep], self.norm, self.eps)
 
-    def draw(self, generator: torch.Generator) -> Float[Tensor, "n c h w"]:
+    def draw(self, generator: torch.Generator | Draws) -> Float[Tensor, "n c h w"]:
         """Draw a uniform point of each ball, then clip it to [0, 1]."""
         x = self.x
         if self.norm == "linf":
-            offset = _uniform(x.shape, x, generator).mul_(2 * self.eps).sub_(self.eps)
+            offset = uniform(x.shape, x, generator).mul_(2 * self.eps).sub_(self.eps)
         elif self.norm == "l2":
-            offset = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
-            radius = _uniform((len(x),), x, generator) ** (1 / x[0].numel())
+            offset = normal(x.shape, x, generator)
+            radius = uniform((len(x),), x, generator) ** (1 / x[0].numel())
             offset.mul_(_rows(self.eps * radius / lengths(offset, "l2").clamp_min(_TINY)))
         else:
             # exponential variables, one more than there are entries, over their sum are uniform
-            offset = _uniform(x.shape, x, generator).clamp_min_(_TINY).log_().neg_()
-            slack = _uniform((len(x),), x, generator).clamp_min_(_TINY).log_().neg_()
+            offset = uniform(x.shape, x, generator).clamp_min_(_TINY).log_().neg_()
+            slack = uniform((len(x),), x, generator).clamp_min_(_TINY).log_().neg_()
             offset.mul_(_rows(self.eps / (lengths(offset, "l1") + slack)))
-            offset.mul_(_uniform(x.shape, x, generator).sub_(0.5).sign_())
+            offset.mul_(uniform(x.shape, x, generator).sub_(0.5).sign_())
         return self.project_(offset.add_(x))
 
     @torch.no_grad()
@@ -136,8 +138,22 @@ def _sparse_direction(gradient: Tensor, point: Tensor) -> Tensor:
     return (sparse / sparse.abs().sum(1, keepdim=True).clamp_min(_TINY)).view_as(gradient)
 
 
-def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+def uniform(
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | Draws
+) -> Float[Tensor, "..."]:
+    """Return uniform numbers in [0, 1), from one stream or from each image's own."""
+    if isinstance(generator, Draws):
+        return generator.uniform(*shape[1:]).to(like)
     return torch.rand(shape, generator=generator, device=generator.device).to(like)
+
+
+def normal(
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | Draws
+) -> Float[Tensor, "..."]:
+    """Return standard normal numbers, from one stream or from each image's own."""
+    if isinstance(generator, Draws):
+        return generator.normal(*shape[1:]).to(like)
+    return torch.randn(shape, generator=generator, device=generator.device).to(like)
 
 
 def _rows(values: Tensor) -> Tensor:

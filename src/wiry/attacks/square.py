@@ -5,6 +5,7 @@ the model. The l2 form changes bumps in place of flat squares.
 """
 
 import dataclasses
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
 from wiry.attacks.losses import margin
 from wiry.attacks.projections import Ball, lengths
+from wiry.core.draws import Draws, as_draws
 from wiry.core.registry import registry
 
 _TINY = 1e-12
@@ -35,6 +37,8 @@ class Square:
     num_queries: int = 5000
     p_init: float = 0.8  # share of the pixels in the first squares
 
+    draws_per_image: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, allowed=("linf", "l2"))
         check_counts(num_queries=self.num_queries)
@@ -46,35 +50,59 @@ class Square:
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
         y: Int[Tensor, " n"],
-        generator: torch.Generator,
+        generator: torch.Generator | Draws,
     ) -> Float[Tensor, "n c h w"]:
         """Return the images with the largest margin for a wrong class."""
         x = x.detach()
         if is_trivial(self.eps, x):
             return x.clone()
-        propose = self._propose_linf if self.norm == "linf" else self._propose_l2
-        start = self._stripes if self.norm == "linf" else self._tiles
-        found = x.clone()
+        search = self._search_linf if self.norm == "linf" else self._search_l2
+        found, draws = x.clone(), as_draws(generator, x)
         with attacking(model, "eval"), torch.no_grad():
             places = (model(x).argmax(1) == y).nonzero().squeeze(1)
-            if len(places) == 0:
-                return found
-            best = start(x, generator)[places]
-            best_loss = margin(model(best), y[places])
-            for query in range(1, self.num_queries + 1):
-                if (fooled := best_loss > 0).any():  # a wrong class is strictly ahead
-                    found[places[fooled]] = best[fooled]
-                    going = ~fooled
-                    places, best, best_loss = places[going], best[going], best_loss[going]
-                if len(places) == 0 or query == self.num_queries:
-                    break
-                tried = propose(x, places, best, query, generator)
-                loss = margin(model(tried), y[places])
-                better = loss > best_loss
-                best_loss = torch.where(better, loss, best_loss)
-                best = torch.where(better.view(-1, 1, 1, 1), tried, best)
-            found[places] = best
+            if len(places) > 0:
+                found[places] = search(model, x[places], y[places], draws.select(places))
         return found
+
+    def _search_linf(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+        """Write one square of random signs at a time; take it back where it does not help."""
+        _, c, h, w = x.shape
+        best = (x + self.eps * draws.signs(c, 1, w).to(x)).clamp_(0, 1)
+        loss = margin(model(best), y)
+        going = _Going(best)
+        for query in range(1, self.num_queries):
+            if (fooled := loss > 0).any():  # a wrong class is strictly ahead
+                best, loss, x, y, draws = going.leave(fooled, best, loss, x, y, draws)
+            if len(y) == 0:
+                return going.found
+            side = self.side(query, h, w)
+            window = _Window(_corners(h - side, w - side, draws), side, c)
+            signs = draws.signs(c, 1, 1).to(x)
+            before = best[window.index]
+            best[window.index] = (x[window.index] + self.eps * signs).clamp_(0, 1)
+            tried = margin(model(best), y)
+            better = tried > loss
+            loss = torch.where(better, tried, loss)
+            kept = torch.where(better.view(-1, 1, 1, 1), best[window.index], before)
+            best[window.index] = kept
+        return going.end(best)
+
+    def _search_l2(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+        """Move bumps about: empty one window and put what it had, and a bump, into another."""
+        best = self._tiles(x, draws)
+        loss = margin(model(best), y)
+        going = _Going(best)
+        for query in range(1, self.num_queries):
+            if (fooled := loss > 0).any():
+                best, loss, x, y, draws = going.leave(fooled, best, loss, x, y, draws)
+            if len(y) == 0:
+                return going.found
+            point = self._propose_l2(x, best, query, draws)
+            tried = margin(model(point), y)
+            better = tried > loss
+            loss = torch.where(better, tried, loss)
+            best = torch.where(better.view(-1, 1, 1, 1), point, best)
+        return going.end(best)
 
     def side(self, query: int, height: int, width: int) -> int:
         """Return the side of the square at a query, in pixels."""
@@ -82,43 +110,25 @@ class Square:
         share = self.p_init / 2 ** sum(paper_query > bound for bound in _HALVINGS)
         return min(max(round((share * height * width) ** 0.5), 1), height, width)
 
-    def _stripes(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        n, c, _, w = x.shape
-        return (x + self.eps * _signs((n, c, 1, w), x, generator)).clamp_(0, 1)
-
-    def _propose_linf(
-        self, x: Tensor, places: Tensor, best: Tensor, query: int, generator: torch.Generator
-    ) -> Tensor:
-        n, c, h, w = x.shape
-        side = self.side(query, h, w)
-        window = _Window(_corners(n, h - side, w - side, x, generator)[places], side, c)
-        signs = _signs((n, c, 1, 1), x, generator)[places]
-        tried = best.clone()
-        tried[window.index] = (x[places][window.index] + self.eps * signs).clamp_(0, 1)
-        return tried
-
-    def _tiles(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        n, c, h, w = x.shape
+    def _tiles(self, x: Tensor, draws: Draws) -> Tensor:
+        _, c, h, w = x.shape
         side = max(min(h, w) // _TILES, 1)
         offset = torch.zeros_like(x)
         for top in range(0, h - side + 1, side):
             for left in range(0, w - side + 1, side):
-                bumps = _bumps(n, side, x, generator)
-                signs = _signs((n, c, 1, 1), x, generator)
+                bumps = _bumps(side, x, draws)
+                signs = draws.signs(c, 1, 1).to(x)
                 offset[:, :, top : top + side, left : left + side] = bumps * signs
         return self._onto_sphere(x, offset)
 
-    def _propose_l2(
-        self, x: Tensor, places: Tensor, best: Tensor, query: int, generator: torch.Generator
-    ) -> Tensor:
-        n, c, h, w = x.shape
+    def _propose_l2(self, x: Tensor, best: Tensor, query: int, draws: Draws) -> Tensor:
+        _, c, h, w = x.shape
         side = min(max(self.side(query, h, w) | 1, 3), h, w)  # odd, at least 3
-        drawn = _Window(_corners(n, h - side, w - side, x, generator)[places], side, c)
-        emptied = _Window(_corners(n, h - side, w - side, x, generator)[places], side, c)
-        bumps = _bumps(n, side, x, generator)[places]
-        signs = _signs((n, c, 1, 1), x, generator)[places]
-        centre = x[places]
-        offset = best - centre
+        drawn = _Window(_corners(h - side, w - side, draws), side, c)
+        emptied = _Window(_corners(h - side, w - side, draws), side, c)
+        bumps = _bumps(side, x, draws)
+        signs = draws.signs(c, 1, 1).to(x)
+        offset = best - x
         inside = torch.zeros_like(offset)
         inside[drawn.index] = inside[emptied.index] = 1
         unused = (self.eps**2 - lengths(offset, "l2").square()).clamp_(min=0).view(-1, 1, 1, 1)
@@ -127,11 +137,32 @@ class Square:
         new = _unit_per_channel(old) + bumps * signs
         offset[emptied.index] = 0
         offset[drawn.index] = _unit_per_channel(new) * budget.sqrt()
-        return self._onto_sphere(centre, offset)
+        return self._onto_sphere(x, offset)
 
     def _onto_sphere(self, x: Tensor, offset: Tensor) -> Tensor:
         scale = self.eps / lengths(offset, "l2").clamp_min(_TINY)
         return Ball(x, "l2", self.eps).project_(x + offset * scale.view(-1, 1, 1, 1))
+
+
+class _Going:
+    """Which images are still searched: the others have their fooling image in `found`."""
+
+    def __init__(self, start: Tensor) -> None:
+        self.found = start.clone()
+        self.places = torch.arange(len(start), device=start.device)
+
+    def leave(self, fooled: Tensor, best: Tensor, *others: Any) -> list[Any]:
+        """Take out the images that are fooled; return what is left of every argument."""
+        self.found[self.places[fooled]] = best[fooled]
+        going = ~fooled
+        self.places = self.places[going]
+        left = (v.select(going) if isinstance(v, Draws) else v[going] for v in (best, *others))
+        return list(left)
+
+    def end(self, best: Tensor) -> Tensor:
+        """Return the images found, with the best tries of those that were not fooled."""
+        self.found[self.places] = best
+        return self.found
 
 
 class _Window:
@@ -161,25 +192,19 @@ def bump(height: int, width: int, like: Tensor) -> Float[Tensor, "height width"]
     return mound / mound.norm().clamp_min(_TINY)
 
 
-def _bumps(n: int, side: int, x: Tensor, generator: torch.Generator) -> Tensor:
+def _bumps(side: int, x: Tensor, draws: Draws) -> Tensor:
     """Return (n, 1, side, side): a mound and its negative side by side, half of them turned."""
     upper = side // 2
     pair = torch.cat([bump(upper, side, x), -bump(side - upper, side, x)])
     pair = pair / pair.norm().clamp_min(_TINY)
-    turn = torch.rand((n, 1, 1), generator=generator, device=generator.device).to(x.device) > 0.5
-    return torch.where(turn, pair.T, pair)[:, None]
+    return torch.where(draws.uniform(1, 1) > 0.5, pair.T, pair)[:, None]
 
 
 def _unit_per_channel(offset: Tensor) -> Tensor:
     return offset / (torch.linalg.vector_norm(offset, dim=(2, 3), keepdim=True) + _TINY)
 
 
-def _signs(shape: tuple[int, ...], x: Tensor, generator: torch.Generator) -> Tensor:
-    bits = torch.randint(0, 2, shape, generator=generator, device=generator.device)
-    return bits.to(x).mul_(2).sub_(1)
-
-
-def _corners(n: int, down: int, right: int, x: Tensor, generator: torch.Generator) -> Tensor:
+def _corners(down: int, right: int, draws: Draws) -> Tensor:
     """Return (n, 2): the upper left corner of a square per image, each place alike."""
-    drawn = torch.rand((n, 2), generator=generator, device=generator.device).to(x.device)
+    drawn = draws.uniform(2)
     return (drawn * drawn.new_tensor([down + 1, right + 1])).long()

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from wiry.core.draws import Draws
+
 NO_CLASS = -1
 """Prediction of a model whose logits are not finite: wrong, whatever the label."""
 
@@ -78,7 +80,7 @@ def adversarials(
     attack: Any,
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
-    generator: torch.Generator,
+    generator: torch.Generator | Draws,
 ) -> Float[Tensor, "n c h w"]:
     """Return the attack's images on the CPU, checked to be inside its ball and in [0, 1].
 

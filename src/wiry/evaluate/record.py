@@ -15,7 +15,8 @@ from wiry.core.mask import Mask
 from wiry.core.registry import registry
 from wiry.evaluate.cost import cost
 from wiry.evaluate.files import check_table, read_record
-from wiry.evaluate.table import Progress, describe, evaluate
+from wiry.evaluate.job import Progress
+from wiry.evaluate.table import describe, evaluate
 
 
 def run_evaluation(

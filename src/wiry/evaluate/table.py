@@ -7,7 +7,7 @@ checked is `judge`; how shares are taken is `summary`; where the files of a run 
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,11 @@ from torch import Tensor, nn
 from wiry.core.errors import UserError
 from wiry.core.files import checksum, write_atomic, write_json
 from wiry.core.registry import registry
-from wiry.core.rng import stream
 from wiry.evaluate.examples import EXAMPLE_KEYS, ExampleCollector
 from wiry.evaluate.files import check_table, read_arrays, read_record
-from wiry.evaluate.judge import adversarials, frozen, predict
+from wiry.evaluate.job import CHUNK, Job, Progress
+from wiry.evaluate.judge import frozen, predict
 from wiry.evaluate.summary import summarize
-
-CHUNK = 250
-"""Images attacked at once; fixed, so that random numbers do not depend on the caller."""
-
-Progress = Callable[[str, int, int, int], None]
-"""Called with what runs, images done, images in all, and how many of those done are correct."""
 
 _COLUMNS = ("index", "label", "prediction", "clean_correct")
 
@@ -140,14 +134,14 @@ def evaluate(
     adversarial image is checked to be inside the ball and put to the model again. The model comes
     back as it was: mode, `requires_grad`, buffers, gradients.
 
-    Images are attacked in chunks of 250 in their order, and the random stream of an attack is keyed
-    by (seed, repr of the attack, first index of the chunk). So the first chunks of a larger set
-    have the same rows as when tested alone, and `batch_size` does not touch randomness.
+    Images draw from streams of their own, keyed by (seed, repr of the attack, index), so a row does
+    not depend on the other images nor on `batch_size`. An attack that asks for one generator gets
+    chunks of 250 images in their order with a stream for each chunk.
 
     Args:
         cascade: let each attack skip what an earlier one has fooled. Faster; the accuracies of the
             single attacks become cumulative.
-        batch_size: images in a clean forward pass; no effect on the attacks.
+        batch_size: images in a forward pass, clean or attacked.
 
     Raises:
         UserError: if there is no image, labels are missing, or an attack is listed twice.
@@ -164,7 +158,11 @@ def evaluate(
         alive = clean_correct.clone()
         for attack in attacks:
             robust = alive.clone() if cascade else clean_correct.clone()
-            _run_attack(model, attack, x, y, robust, seed, examples, progress)
+            job = Job(model, attack, x, y, robust, examples, progress)
+            if getattr(attack, "draws_per_image", False):
+                job.run_pooled(seed, batch_size)
+            else:
+                job.run_in_chunks(seed)
             by_attack[repr(attack)] = robust.numpy()
             alive &= robust
     return Table(
@@ -190,33 +188,6 @@ def describe(attack: Any) -> dict[str, Any]:
     else:
         spec = {"name": type(attack).__name__, **json.loads(json.dumps(dataclasses.asdict(attack)))}
     return {"spec": spec, "eps": float(attack.eps), "norm": attack.norm}
-
-
-def _run_attack(
-    model: nn.Module,
-    attack: Any,
-    x: Tensor,
-    y: Tensor,
-    robust: Tensor,
-    seed: int,
-    examples: ExampleCollector,
-    progress: Progress | None,
-) -> None:
-    # `robust` says which images to attack; those that are fooled become false
-    for start in range(0, len(x), CHUNK):
-        index = start + robust[start : start + CHUNK].nonzero().flatten()
-        if len(index):
-            clean, label = x[index.to(x.device)], y[index.to(y.device)]
-            generator = stream(seed, "evaluate", repr(attack), start)
-            adversarial = adversarials(model, attack, clean, label, generator)
-            prediction = predict(model, adversarial, batch_size=CHUNK)
-            fooled = prediction != label.cpu()
-            robust[index[fooled]] = False
-            chosen = (part.cpu()[fooled] for part in (clean, adversarial, label, prediction))
-            examples.add(index[fooled], *chosen)
-        if progress is not None:
-            done = min(start + CHUNK, len(x))
-            progress(repr(attack), done, len(x), int(robust[:done].sum()))
 
 
 def _check(x: Tensor, y: Tensor, attacks: Sequence[Any]) -> None:

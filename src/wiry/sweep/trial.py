@@ -16,8 +16,8 @@ from wiry.core.mask import Mask
 from wiry.core.recipe import Recipe
 from wiry.core.registry import load_plugins, registry
 from wiry.core.run import Run
+from wiry.evaluate.job import Progress
 from wiry.evaluate.record import run_evaluation
-from wiry.evaluate.table import Progress
 from wiry.train.prepare import dataset_of
 from wiry.train.stages import Session, load_stage, train
 
