@@ -109,3 +109,12 @@ def test_a_network_that_predicts_one_class_is_named_at_the_top(tmp_path):
         row["clean"] = row["robust"] = float(position == 1)
     write_json(path, found | {"clean_accuracy": 0.1, "robust_accuracy": 0.1})
     assert "sparse: predicts one class only ('one')." in box(root)
+
+
+def test_what_the_monitor_warned_of_is_said_at_the_top(tmp_path):
+    root = build_run(tmp_path / "run", STAGES)
+    path = root / LAST / "metrics.jsonl"
+    *rows, last = path.read_text().splitlines()
+    row = json.loads(last) | {"alarm": "catastrophic overfitting <b>at step 9</b>"}
+    path.write_text("\n".join([*rows, json.dumps(row)]) + "\n")
+    assert "sparse: catastrophic overfitting <b>at step 9</b>" in box(root)

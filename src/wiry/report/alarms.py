@@ -23,7 +23,9 @@ def run_alarms(run: RunData, found: Sequence[str]) -> list[str]:
             f"The {what} finished without an evaluation that can be read: "
             f"this page is about the earlier stage {run.last.name!r}."
         )
-    return warnings + [text for stage in run.stages for text in _one_class(stage, stage.name)]
+    told = [f"{s.name}: {row['alarm']}" for s in run.stages for row in s.metrics if row.get("alarm")]
+    one = [text for stage in run.stages for text in _one_class(stage, stage.name)]
+    return [*warnings, *told, *one]
 
 
 def search_alarms(

@@ -169,6 +169,12 @@ def _numbers_in(done: dict[str, Any] | None) -> dict[str, Any] | None:
     return done | {key: number(done.get(key)) for key in keys}
 
 
+def _kept(name: str, value: Any) -> Any:
+    if isinstance(value, dict) or (name == "alarm" and isinstance(value, str)):
+        return value
+    return number(value)
+
+
 def _read_metrics(path: Path, notes: list[str], root: Path) -> list[dict[str, Any]]:
     name = path.relative_to(root).as_posix()
     try:
@@ -184,7 +190,7 @@ def _read_metrics(path: Path, notes: list[str], root: Path) -> list[dict[str, An
             notes.append(f"{name}: line {position} is cut short; it and what follows is left out.")
             break
         if isinstance(row, dict) and number(row.get("step")) is not None:
-            rows.append({k: v if isinstance(v, dict) else number(v) for k, v in row.items()})
+            rows.append({k: _kept(k, v) for k, v in row.items()})
     return rows
 
 

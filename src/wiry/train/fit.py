@@ -127,10 +127,10 @@ def _step(t: Training, batch: Batch, num_images: int) -> dict[str, Tensor]:
     t.sparsifier.after_backward(t.model, t.state)
     t.optimizer.step()
     t.sparsifier.after_step(t.model, t.state)
-    if t.average is not None:
-        t.average.update(t.model, t.state.mask, t.state.progress())
     dist.broadcast_buffers_(t.model)
     t.state.step += 1
+    if t.average is not None:
+        t.average.update(t.model, t.state.mask, t.state.progress())
     return {"loss": loss.total.detach(), **loss.metrics}
 
 

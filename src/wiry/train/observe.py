@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,27 @@ from wiry.core.tensors import save_tensors
 from wiry.core.types import to_steps
 from wiry.train.checkpoint import save_checkpoint
 from wiry.train.fit import Training
+from wiry.train.overfitting import OverfittingDetector
 
 Split = tuple[Tensor, Tensor]
 
 
 class MetricsWriter:
-    """Measure at every `monitor.every` and at the end; append one line to metrics.jsonl."""
+    """Measure at every `monitor.every` and at the end; append one line to metrics.jsonl.
 
-    def __init__(self, monitor: Monitor, splits: dict[str, Split], path: Path) -> None:
-        self.monitor, self.path = monitor, path
+    Args:
+        warn: told when training overfits to its own attack; the line has it as `alarm`.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        splits: dict[str, Split],
+        path: Path,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.monitor, self.path, self.warn = monitor, path, warn
+        self.detector = OverfittingDetector(split=monitor.splits[0] if monitor.splits else "")
         self.splits = {
             n: (x[: monitor.num_samples], y[: monitor.num_samples]) for n, (x, y) in splits.items()
         }
@@ -35,9 +48,12 @@ class MetricsWriter:
 
     def rewind(self, num_steps: int) -> None:
         """Drop the rows after a step: what was measured after the checkpoint is measured again."""
+        rows = [row for row in read_metrics(self.path) if row["step"] <= num_steps]
+        for row in rows:
+            self.detector(row)
+        dist.barrier()
         if not dist.is_first():
             return
-        rows = [row for row in read_metrics(self.path) if row["step"] <= num_steps]
         write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def __call__(self, t: Training) -> dict[str, Any] | None:
@@ -56,10 +72,16 @@ class MetricsWriter:
         row["density"] = density(t.model, t.state.mask)
         row["layer_density"] = layer_density(t.model, t.state.mask)
         row["seconds"] = round(t.progress.seconds, 3)
+        row = dist.from_first(row)
+        alarm = self.detector(row)
+        if alarm is not None:
+            row["alarm"] = alarm
         if dist.is_first():
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-        return dist.from_first(row)
+            if alarm is not None:
+                self.warn(alarm)
+        return row
 
 
 class Checkpointer:

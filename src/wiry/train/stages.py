@@ -88,12 +88,16 @@ def _train_stage(run: Run, stage: Stage, session: Session) -> None:
     splits = {
         name: on_device(dataset.split(name), session.device) for name in run.recipe.monitor.splits
     }
-    metrics = MetricsWriter(run.recipe.monitor, splits, folder / "metrics.jsonl")
-    keeper = WeightKeeper(kept, folder, training.loader.steps_per_epoch)
-    for line in load_checkpoint(training, folder, training.identity):
+
+    def tell(line: str) -> None:
         if dist.is_first():
             run.log(f"{stage.name}: {line}")
             session.announce(f"{stage.name}: {line}")
+
+    metrics = MetricsWriter(run.recipe.monitor, splits, folder / "metrics.jsonl", tell)
+    keeper = WeightKeeper(kept, folder, training.loader.steps_per_epoch)
+    for line in load_checkpoint(training, folder, training.identity):
+        tell(line)
     metrics.rewind(training.state.step)
     if training.progress.num_batches == 0:
         keeper(training)
