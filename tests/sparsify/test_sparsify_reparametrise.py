@@ -7,7 +7,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from wiry.core.state import SparseState
-from wiry.sparsify.reparametrise import Reparametrised, straight_through_top_k
+from wiry.sparsify.reparametrise import Reparametrised
+from wiry.sparsify.score_search import straight_through
+from wiry.sparsify.select import keep_largest
+
+
+def top_two(scores):
+    return straight_through(keep_largest(scores, 2), scores)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +28,7 @@ class _TopScores(Reparametrised):
         return {"scores": state.tensors["scores"]}
 
     def effective(self, model, state):
-        mask = straight_through_top_k(state.tensors["scores"], 2)
+        mask = top_two(state.tensors["scores"])
         return {"weight": state.tensors["weight"] * mask}
 
 
@@ -32,7 +38,7 @@ class _Masked(nn.Module):
         self.scores = nn.Parameter(scores)
 
     def forward(self, weight):
-        return weight * straight_through_top_k(self.scores, 2)
+        return weight * top_two(self.scores)
 
 
 def layer():

@@ -21,6 +21,14 @@ def test_ties_go_to_the_lower_index_and_the_count_is_exact():
     assert keep_largest(torch.ones(5), 2).tolist() == [True, True, False, False, False]
 
 
+@given(st.lists(st.sampled_from([float("-inf"), -1.0, 0.0, 0.5, 0.5, 2.0]), min_size=1), st.data())
+def test_selection_equals_a_stable_sort_whatever_the_ties(values, data):
+    scores, count = tensor(values), data.draw(st.integers(0, len(values)))
+    wanted = torch.zeros(len(values), dtype=torch.bool)
+    wanted[torch.sort(scores, descending=True, stable=True).indices[:count]] = True
+    assert torch.equal(keep_largest(scores, count), wanted)
+
+
 def test_a_nan_score_is_refused():
     with pytest.raises(ValueError, match="diverged"):
         keep_largest(tensor([1.0, float("nan")]), 1)

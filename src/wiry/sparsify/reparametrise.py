@@ -10,11 +10,9 @@ import abc
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from wiry.core.state import SparseState
 from wiry.sparsify.base import Sparsifier
-from wiry.sparsify.select import keep_largest
 
 
 class Reparametrised(Sparsifier, abc.ABC):
@@ -60,23 +58,3 @@ def write_parameters(model: nn.Module, values: dict[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     for name, value in values.items():
         parameters[name].copy_(value)
-
-
-class _StraightThroughTopK(torch.autograd.Function):
-    """Forward: 1 at the `count` largest scores, else 0; backward: the identity."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, scores: Tensor, count: int) -> Tensor:
-        return keep_largest(scores, count).to(scores.dtype)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
-
-
-def straight_through_top_k(scores: Tensor, count: int) -> Tensor:
-    """Return a float mask of exactly `count` ones; gradients pass to the scores unchanged.
-
-    Source: Ramanujan et al. 2020 (edge-popup), section 3; Sehwag et al. 2020 (HYDRA), section 4.
-    """
-    return _StraightThroughTopK.apply(scores, count)  # type: ignore[no-any-return] # a Tensor
