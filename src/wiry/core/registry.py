@@ -211,6 +211,11 @@ _REGISTRIES = {
         Registry("sparsifier", "wiry.sparsify"),
         Registry("score", "wiry.sparsify", context=("model", "state")),
         Registry("allocation", "wiry.sparsify", context=("scores", "alive", "num_keep")),
+        Registry(
+            "structure",
+            "wiry.sparsify",
+            context=("model", "scores", "alive", "num_keep", "allocate"),
+        ),
         Registry("schedule", "wiry.sparsify", context=("progress",)),
         Registry("method", "wiry.sparsify", context=("path", "dense", "epochs")),
         Registry("optimizer", "wiry.train"),

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wiry.core.errors import UserError
 from wiry.core.mask import Mask, prunable
 from wiry.evaluate.judge import device_of, frozen
 
@@ -29,6 +28,8 @@ def cost(model: nn.Module, mask: Mask, *, input_shape: tuple[int, ...]) -> dict[
     - FLOPs are for one image, two a multiply-accumulate, of convolutions and linear layers;
       the sparse count leaves out zero weights. Biases, normalisation and activations are not
       counted. `flops_uncounted` names prunable weights that no such layer used.
+    - What a mask says of parameters that are not prunable (biases and norms of removed channels) is
+      not counted: they are few, and dense in every file.
     - `bytes_dense`: all parameters and saved buffers, four bytes a float. `bytes_sparse`: for each
       prunable weight one bit an entry (rounded up to bytes) and four bytes a non-zero, the rest
       dense.
@@ -37,12 +38,10 @@ def cost(model: nn.Module, mask: Mask, *, input_shape: tuple[int, ...]) -> dict[
         input_shape: shape of one image.
 
     Raises:
-        UserError: if the mask does not fit the model or masks what is not prunable.
+        UserError: if the mask does not fit the model.
     """
     weights = prunable(model)
     mask.check(dict(model.named_parameters()))
-    if foreign := sorted(set(mask) - set(weights)):
-        raise UserError(f"mask entry {foreign[0]!r} is not a prunable weight of the model")
     effective = {name: _effective(weights[name], mask.get(name)) for name in weights}
     multiplications = count_multiplications(model, input_shape)
     layers = [_layer(name, effective[name], mask, multiplications) for name in weights]

@@ -9,6 +9,7 @@ import dataclasses
 from typing import ClassVar
 
 import torch
+import torch.fx
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -92,7 +93,7 @@ class Winners(nn.Module):
         super().__init__()
         self.density = density
 
-    def forward(self, x: Float[Tensor, "n *unit"]) -> Float[Tensor, "n *unit"]:
+    def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """Zero all but the largest entries of each image."""
         return keep_winners(x, self.density)
 
@@ -114,7 +115,7 @@ class FixedThreshold(nn.Module):
         super().__init__()
         self.threshold = threshold
 
-    def forward(self, x: Float[Tensor, "n *unit"]) -> Float[Tensor, "n *unit"]:
+    def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """Subtract the threshold and rectify."""
         return torch.relu(x - self.threshold)
 
@@ -140,7 +141,7 @@ class TrackedThreshold(nn.Module):
         self.density, self.track_running_stats = density, True
         self.register_buffer("threshold", torch.zeros(()))
 
-    def forward(self, x: Float[Tensor, "n *unit"]) -> Float[Tensor, "n *unit"]:
+    def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """Move the threshold in training mode, then subtract it and rectify."""
         if self.training and self.track_running_stats:
             self._track_(x.detach())
@@ -162,7 +163,7 @@ class TrackedThreshold(nn.Module):
 
 
 @torch.fx.wrap
-def keep_winners(x: Float[Tensor, "n *unit"], density: float) -> Float[Tensor, "n *unit"]:
+def keep_winners(x: Float[Tensor, "n ..."], density: float) -> Float[Tensor, "n ..."]:
     """Return `x` with all but the largest entries of each image at zero; ties go to one of them.
 
     Args:

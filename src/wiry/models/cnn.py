@@ -5,8 +5,10 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wiry.core.channels import ChannelGroup
 from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
+from wiry.models.groups import chain_groups
 
 
 @registry("model").register("cnn-small")
@@ -18,8 +20,8 @@ class SmallCNN(Classifier):
 
     Args:
         width: channels of the first layer.
-        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
+        activation: what follows each layer but the last, see `wiry list activation`.
 
     Raises:
         ValueError: if `width` is below 1 or images are smaller than 4x4.
@@ -50,6 +52,10 @@ class SmallCNN(Classifier):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return logits."""
         return self.head(self.features(self.normalize(x)).mean((2, 3)))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Return the channels that can be removed: those of the three convolutions."""
+        return chain_groups(self)
 
 
 def _layer(

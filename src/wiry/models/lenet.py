@@ -3,8 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wiry.core.channels import ChannelGroup
 from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
+from wiry.models.groups import chain_groups
 
 
 @registry("model").register("lenet5")
@@ -15,8 +17,8 @@ class LeNet5(Classifier):
     connections), table 3. Source: LeCun et al. 1998; Differs: max pooling, ReLU, more filters.
 
     Args:
-        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
+        activation: what follows each layer but the last, see `wiry list activation`.
 
     Raises:
         ValueError: if images are smaller than 16x16.
@@ -50,3 +52,7 @@ class LeNet5(Classifier):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return logits."""
         return self.head(self.hidden(self.features(self.normalize(x)).flatten(1)))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Return the channels that can be removed: filters of both layers and hidden units."""
+        return chain_groups(self)

@@ -5,8 +5,10 @@ import itertools
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wiry.core.channels import ChannelGroup
 from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, Init, initialize_
+from wiry.models.groups import chain_groups
 
 
 @registry("model").register("mlp")
@@ -20,8 +22,8 @@ class MLP(Classifier):
         widths: units of each hidden layer; empty for a linear classifier.
         bias: whether layers have biases.
         init: distribution of the initial weights, see `initialize_`.
-        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
+        activation: what follows each layer but the last, see `wiry list activation`.
 
     Raises:
         ValueError: if a width is below 1.
@@ -52,3 +54,7 @@ class MLP(Classifier):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return logits."""
         return self.head(self.hidden(self.normalize(x).flatten(1)))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Return the channels that can be removed: the units of every hidden layer."""
+        return chain_groups(self)

@@ -1,11 +1,14 @@
 """Residual networks in the form used for small images: 3x3 stem, no pooling before the blocks."""
 
-import torch
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wiry.core.registry import registry
+from wiry.core.channels import ChannelGroup
+from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
+from wiry.models.groups import group_of
 
 
 class BasicBlock(nn.Module):
@@ -18,14 +21,17 @@ class BasicBlock(nn.Module):
         num_in: channels that come in.
         num_out: channels that go out.
         stride: stride of the first convolution and of the shortcut.
+        new: makes an activation.
     """
 
-    def __init__(self, num_in: int, num_out: int, *, stride: int) -> None:
+    def __init__(
+        self, num_in: int, num_out: int, *, stride: int, new: Callable[[], nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(num_in, num_out, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(num_out)
+        self.bn1, self.active1 = nn.BatchNorm2d(num_out), new()
         self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(num_out)
+        self.bn2, self.active2 = nn.BatchNorm2d(num_out), new()
         self.shortcut = nn.Sequential()
         if stride != 1 or num_in != num_out:
             projection = nn.Conv2d(num_in, num_out, 1, stride=stride, bias=False)
@@ -33,8 +39,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
         """Return the block's features."""
-        inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        return torch.relu(inner + self.shortcut(x))
+        inner = self.bn2(self.conv2(self.active1(self.bn1(self.conv1(x)))))
+        return self.active2(inner + self.shortcut(x))
 
 
 @registry("model").register("resnet18")
@@ -48,6 +54,7 @@ class ResNet18(Classifier):
     Args:
         width: channels of the first stage; the stages have 1, 2, 4 and 8 times as many.
         normalize: whether pixels are standardised first.
+        activation: what follows each layer but the last, see `wiry list activation`.
 
     Raises:
         ValueError: if `width` is below 1 or images are smaller than 8x8.
@@ -60,23 +67,45 @@ class ResNet18(Classifier):
         *,
         width: int = 64,
         normalize: bool = True,
+        activation: component("activation") = "relu",
     ) -> None:
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         require_size(input_shape, 8, why="the network halves them three times")
         super().__init__(input_shape[0], normalize=normalize)
         self.conv1 = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        new = registry("activation").build(activation)
+        self.bn1, self.active1 = nn.BatchNorm2d(width), new()
         self.blocks = nn.Sequential()
         num_in = width
         for factor, stride in ((1, 1), (2, 2), (4, 2), (8, 2)):
-            self.blocks.append(BasicBlock(num_in, factor * width, stride=stride))
-            self.blocks.append(BasicBlock(factor * width, factor * width, stride=1))
+            self.blocks.append(BasicBlock(num_in, factor * width, stride=stride, new=new))
+            self.blocks.append(BasicBlock(factor * width, factor * width, stride=1, new=new))
             num_in = factor * width
         self.head = nn.Linear(num_in, num_classes)
         initialize_(self)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return logits."""
-        features = self.blocks(torch.relu(self.bn1(self.conv1(self.normalize(x)))))
+        features = self.blocks(self.active1(self.bn1(self.conv1(self.normalize(x)))))
         return self.head(features.mean((2, 3)))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Return the channels that can be removed: inside each block, and those of each stage.
+
+        What blocks add up has to keep its places, so the stem and all blocks of a stage share one
+        group; a block that projects its shortcut begins the next one.
+        """
+        groups, stage = [], ("stem", ["conv1", "bn1"], [])
+        for i, block in enumerate(self.blocks):
+            path = f"blocks.{i}"
+            stage[2].append(f"{path}.conv1")
+            if len(block.shortcut) > 0:  # type: ignore[arg-type] # a Sequential
+                stage[2].append(f"{path}.shortcut.0")
+                groups.append(group_of(self, stage[0], writers=stage[1], readers=stage[2]))
+                stage = (path, [f"{path}.shortcut.0", f"{path}.shortcut.1"], [])
+            stage[1].extend([f"{path}.conv2", f"{path}.bn2"])
+            inner = [f"{path}.conv1", f"{path}.bn1"]
+            groups.append(group_of(self, f"{path}.conv1", writers=inner, readers=[f"{path}.conv2"]))
+        groups.append(group_of(self, stage[0], writers=stage[1], readers=[*stage[2], "head"]))
+        return groups

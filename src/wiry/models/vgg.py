@@ -3,8 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wiry.core.channels import ChannelGroup
 from wiry.core.registry import component, registry
 from wiry.models.base import Classifier, initialize_, require_size
+from wiry.models.groups import chain_groups
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of each convolution, one tuple up to each pooling: configuration D of the paper."""
@@ -20,8 +22,8 @@ class VGG16(Classifier):
 
     Args:
         width: multiplier of all channel counts, above 0; counts are rounded and at least 1.
-        activation: what follows each layer but the last, see `wiry list activation`.
         normalize: whether pixels are standardised first.
+        activation: what follows each layer but the last, see `wiry list activation`.
 
     Raises:
         ValueError: if `width` is not positive or images are smaller than 32x32.
@@ -55,3 +57,7 @@ class VGG16(Classifier):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Return logits."""
         return self.head(self.features(self.normalize(x)).mean((2, 3)))
+
+    def channel_groups(self) -> list[ChannelGroup]:
+        """Return the channels that can be removed: those of every convolution."""
+        return chain_groups(self)

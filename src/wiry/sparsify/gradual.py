@@ -10,6 +10,7 @@ from wiry.core.registry import component, registry
 from wiry.core.state import SparseState
 from wiry.sparsify.base import Sparsifier, check_share
 from wiry.sparsify.magnitude import select_mask
+from wiry.sparsify.structure import least_sparsity
 
 
 @registry("sparsifier").register("gradual")
@@ -34,6 +35,11 @@ class Gradual(Sparsifier):
     schedule: component("schedule") = "cubic"
     allocation: component("allocation") = "global"
     score: component("score") = "magnitude"
+    structure: component("structure") = "unstructured"
+    """Which weights are kept or removed together.
+
+    With `n-m` the first update goes to the least sparsity of the pattern at once.
+    """
 
     def __post_init__(self) -> None:
         check_share(self.sparsity, "sparsity")
@@ -66,5 +72,11 @@ class Gradual(Sparsifier):
     def _prune(self, model: nn.Module, state: SparseState, share: float) -> None:
         start = float(state.tensors["start_sparsity"])
         way = registry("schedule").build(self.schedule, progress=share)
-        sparsity = max(start + (self.sparsity - start) * way, 1 - density(model, state.mask))
-        state.mask = select_mask(model, state, sparsity, self.allocation, self.score)
+        sparsity = max(
+            start + (self.sparsity - start) * way,
+            1 - density(model, state.mask),
+            least_sparsity(model, state.mask, self.structure),
+        )
+        state.mask = select_mask(
+            model, state, sparsity, self.allocation, self.score, self.structure
+        )

@@ -1,16 +1,18 @@
 """One-shot pruning: score once, keep the best, train on with the mask fixed."""
 
 import dataclasses
+from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
+from wiry.core.errors import UserError
 from wiry.core.mask import Mask, prunable
 from wiry.core.recipe import Stage
 from wiry.core.registry import component, registry
 from wiry.core.state import SparseState
 from wiry.sparsify.base import Sparsifier, check_share
 from wiry.sparsify.plan import sparsity_of, stage_after
-from wiry.sparsify.select import keep_counts, restrict
+from wiry.sparsify.select import restrict
 
 
 @registry("sparsifier").register("magnitude")
@@ -27,17 +29,26 @@ class Magnitude(Sparsifier):
     allocation: component("allocation") = "global"
     """How the budget is split over layers."""
     score: component("score") = "magnitude"
+    structure: component("structure") = "unstructured"
+    """Which weights are kept or removed together; all but `block` keep the count exact."""
 
     def __post_init__(self) -> None:
         check_share(self.sparsity, "sparsity")
 
     def setup(self, model: nn.Module, state: SparseState) -> None:
         """Choose the mask among the weights that the start mask left."""
-        state.mask = select_mask(model, state, self.sparsity, self.allocation, self.score)
+        state.mask = select_mask(
+            model, state, self.sparsity, self.allocation, self.score, self.structure
+        )
 
 
 def select_mask(
-    model: nn.Module, state: SparseState, sparsity: float, allocation: object, score: object
+    model: nn.Module,
+    state: SparseState,
+    sparsity: float,
+    allocation: object,
+    score: object,
+    structure: object = "unstructured",
 ) -> Mask:
     """Return the mask of the best-scored weights that are alive, with an exact count.
 
@@ -45,14 +56,36 @@ def select_mask(
         sparsity: share of the prunable weights to remove, in [0, 1).
         allocation: spec of a registered allocation.
         score: spec of a registered score.
+        structure: spec of a registered structure; some keep whole groups, so at most the count.
     """
-    scores = restrict(registry("score").build(score, model=model, state=state), state.mask)
+    scores = registry("score").build(score, model=model, state=state)
+    return mask_of(model, scores, state.mask, sparsity, allocation, structure)
+
+
+def mask_of(
+    model: nn.Module,
+    scores: Mapping[str, Tensor],
+    alive: Mask,
+    sparsity: float,
+    allocation: object,
+    structure: object = "unstructured",
+) -> Mask:
+    """Return what `select_mask` does for scores that are there already, one per prunable weight."""
+
+    def allocate(scores: Mapping[str, Tensor], alive: Mask, num_keep: int) -> dict[str, int]:
+        return registry("allocation").build(
+            allocation, scores=scores, alive=alive, num_keep=num_keep
+        )
+
     total = sum(p.numel() for p in prunable(model).values())
-    num_keep = total - round(sparsity * total)
-    counts = registry("allocation").build(
-        allocation, scores=scores, alive=state.mask, num_keep=num_keep
+    return registry("structure").build(
+        structure,
+        model=model,
+        scores=restrict(scores, alive),
+        alive=alive,
+        num_keep=total - round(sparsity * total),
+        allocate=allocate,
     )
-    return keep_counts(scores, counts)
 
 
 @registry("method").register("one-shot")
@@ -69,3 +102,38 @@ def one_shot_layerwise(path: list[float], dense: Stage, epochs: int) -> list[Sta
     """Prune the dense network once, the same share in every layer, then train on."""
     sparsifier = {"name": "magnitude", "sparsity": sparsity_of(path[-1]), "allocation": "layerwise"}
     return [dense, stage_after("one-shot-layerwise", path[-1], dense, epochs, sparsifier)]
+
+
+@registry("method").register("n-m")
+def n_m(path: list[float], dense: Stage, epochs: int, *, n: int = 2, m: int = 4) -> list[Stage]:
+    """Prune the dense network once to n of every m inputs by magnitude, then train on.
+
+    Use: for sparse tensor cores, which take 2:4; a density below n/m prunes further inside the
+    pattern.
+
+    Raises:
+        UserError: for a density above n/m.
+    """
+    density = path[-1]
+    if density > n / m:
+        raise UserError(
+            f"method 'n-m': {n}:{m} keeps at most {n / m:g} of the weights, asked for {density:g}; "
+            f"the least sparsity is {1 - n / m:g}"
+        )
+    return _structured("n-m", density, dense, epochs, {"n": n, "m": m})
+
+
+@registry("method").register("block")
+def block(
+    path: list[float], dense: Stage, epochs: int, *, height: int = 1, width: int = 4
+) -> list[Stage]:
+    """Prune the dense network once in blocks by magnitude, then train on."""
+    return _structured("block", path[-1], dense, epochs, {"height": height, "width": width})
+
+
+def _structured(
+    name: str, density: float, dense: Stage, epochs: int, fields: Mapping[str, int]
+) -> list[Stage]:
+    structure = {"name": name, **fields}
+    sparsifier = {"name": "magnitude", "sparsity": sparsity_of(density), "structure": structure}
+    return [dense, stage_after(name, density, dense, epochs, sparsifier)]
