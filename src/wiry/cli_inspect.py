@@ -38,6 +38,27 @@ def report(
         print(csv)
 
 
+@inspection.command("pseudo-label")
+def pseudo_label_(
+    target: Annotated[Path, typer.Argument(help="A run directory or a `best` folder.")],
+    images: Annotated[Path, typer.Argument(help="Images (.npz with x, .safetensors, .pickle).")],
+    out: Annotated[Path, typer.Option(help="File to write (.safetensors).")],
+    stage: Annotated[str | None, typer.Option(help="Stage of the run [default: the last].")] = None,
+) -> None:
+    """Label images with a trained network, for the data set `pseudo-labelled`."""
+    from wiry.core.errors import UserError
+    from wiry.data.pseudo_labelled import pseudo_label, read_images, save_pseudo_labelled
+    from wiry.sweep.target import find_target
+    from wiry.train.prepare import dataset_of
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out must end in .safetensors, got {str(out)!r}")
+    found = find_target(target, stage)
+    read = read_images(images, dataset_of(found.recipe).input_shape)
+    save_pseudo_labelled(out, read, pseudo_label(found.model, read))
+    print(f"{out}: {len(read)} images labelled by {found.stage.name}")
+
+
 @inspection.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help="One kind, such as sparsifier.")] = None,

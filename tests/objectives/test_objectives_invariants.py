@@ -8,11 +8,14 @@ from wiry.core.batch import Batch
 from wiry.core.registry import registry
 from wiry.core.rng import stream
 
-OBJECTIVES = [
-    *registry("objective").defaults(),
-    registry("objective").build({"name": "adversarial", "natural_weight": 0.5}),
+AWP = {"name": "awp", "warmup": 0.0}
+SPECS = [
+    {"name": "adversarial", "natural_weight": 0.5},
+    {"name": "adversarial", "mix": "halves"},
+    {"name": "distillation", "variant": "rslad"},
+    AWP,
+    *(AWP | {"objective": name} for name in ("natural", "mart", "free", "distillation", "noise")),
 ]
-over_objectives = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 
 
 def network() -> nn.Module:
@@ -45,6 +48,24 @@ def step(objective, model: nn.Module, images: Batch, seed: int = 0) -> Tensor:
     if hook := getattr(objective, "after_backward", None):
         hook()
     return loss.total.detach()
+
+
+def taught(objective):
+    """Return the objective with a teacher, if it or what it wraps asks for one."""
+    inner = getattr(objective, "objective", objective)
+    if not hasattr(inner, "with_teacher"):
+        return objective
+    return objective.with_teacher(network().eval().requires_grad_(False))
+
+
+OBJECTIVES = [
+    taught(objective)
+    for objective in (
+        *registry("objective").defaults(),
+        *(registry("objective").build(spec) for spec in SPECS),
+    )
+]
+over_objectives = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 
 
 @over_objectives

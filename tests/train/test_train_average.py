@@ -52,20 +52,6 @@ def test_ema_of_constant_weights_is_the_weights_bit_for_bit():
     assert run(Ema(), [(0.1, -0.7)] * 50) == [tensor(0.1).item(), tensor(-0.7).item()]
 
 
-def test_ema_forgets_its_start_with_the_decay_once_warm():
-    model = Weights(1.0, 1.0)
-    average = Ema(decay=0.5).build(model)
-    with torch.no_grad():
-        model.weight.zero_()
-    for _ in range(12):
-        average.update(model, NO_MASK, 0.5)
-    expected = 1.0
-    for count in range(12):
-        expected *= min(0.5, (1 + count) / (10 + count))
-    average.finish(model, NO_MASK, [])
-    assert model.weight[0, 0].item() == pytest.approx(expected, rel=1e-5)
-
-
 def test_swa_is_the_mean_of_the_steps_after_its_start():
     values = [float(v) for v in (1, 9, 4, 7, 2, 8, 5, 3)]
     found = run(Swa(start=0.75), [(v, -v) for v in values])

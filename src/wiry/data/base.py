@@ -27,6 +27,9 @@ class Dataset:
 
     Attributes:
         augment: what the training loader does to a batch.
+        num_extra: the last so many training images are extra ones, such as with guessed labels:
+            they join the batches, but neither the statistics nor the length of an epoch.
+        extra_share: share of each training batch that they make up, in (0, 1) if there are any.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Dataset:
     test_y: Int[Tensor, " test"]
     class_names: tuple[str, ...]
     augment: Augment = "none"
+    num_extra: int = 0
+    extra_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
@@ -60,6 +65,7 @@ class Dataset:
                     f"{name}: labels are {int(y.min())} to {int(y.max())}, but there are "
                     f"{len(self.class_names)} class names"
                 )
+        check_extra(len(self.train_x), self.num_extra, self.extra_share)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -87,6 +93,23 @@ class Dataset:
         raise ValueError(f"no split {name!r}{closest(name, ('train', 'validation', 'test'))}")
 
 
+def check_extra(num_images: int, num_extra: int, extra_share: float) -> None:
+    """Check how many of the training images are extra ones, and their share of a batch.
+
+    Raises:
+        ValueError: if no other image is left, or the share does not fit the number.
+    """
+    if not 0 <= num_extra < num_images:
+        raise ValueError(
+            f"num_extra must be at least 0 and below the number of training images, {num_images}, "
+            f"got {num_extra}"
+        )
+    if num_extra and not 0 < extra_share < 1:
+        raise ValueError(f"extra_share must be in (0, 1) with extra images, got {extra_share:g}")
+    if extra_share and not num_extra:
+        raise ValueError(f"extra_share is {extra_share:g}, but there are no extra images")
+
+
 def build_dataset(spec: Any) -> Dataset:
     """Build the data set a recipe's `data` describes.
 
@@ -99,11 +122,13 @@ def build_dataset(spec: Any) -> Dataset:
 def mean_std(dataset: Dataset) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
     """Return mean and standard deviation of each channel over the training pixels.
 
+    Extra images do not count, so that a network means the same with and without them.
     Sums are taken in float64: a float32 mean over 10^8 pixels loses digits. The standard deviation
     is the population's; a channel without variation gets 1, so that dividing by it is harmless.
     """
     means, stds = [], []
-    for channel in dataset.train_x.unbind(1):
+    num_labelled = len(dataset.train_x) - dataset.num_extra
+    for channel in dataset.train_x[:num_labelled].unbind(1):
         mean = channel.mean(dtype=torch.float64)
         std = (channel - mean.float()).square_().mean(dtype=torch.float64).sqrt()
         means.append(mean)

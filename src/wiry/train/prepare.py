@@ -28,21 +28,13 @@ def prepare(run: Run, stage: Stage, dataset: Dataset, device: str) -> Training:
     """Build the model, place it on its start and set up sparsifier, optimizer and loader."""
     seed = run.recipe.seed
     x, y = on_device(dataset.split("train"), device)
-    loader = Loader(
-        x,
-        y,
-        batch_size=stage.batch_size,
-        seed=seed,
-        stage=stage.name,
-        augment=dataset.augment,
-        device=device,
-    )
+    loader = _loader(stage, dataset, (x, y), seed, device)
     objective = _objective(run, stage, dataset, device)
     sparsifier = registry("sparsifier").build(stage.sparsifier)
     settings = registry("optimizer").build(stage.optimizer)
     num_batches = stage.epochs * loader.steps_per_epoch
     model = model_of(run.recipe, dataset).to(device)
-    _check_last_batch(model, stage, len(y))
+    _check_last_batch(model, stage, min(stage.batch_size, loader.last_batch_size))
     _check_kept_lengths(run, stage, num_batches, loader.steps_per_epoch)
     state = SparseState(
         mask=_start_mask(run, stage).to(device),
@@ -86,10 +78,27 @@ def _objective(run: Run, stage: Stage, dataset: Dataset, device: str) -> Any:
     return objective.with_teacher(teacher.to(device).eval().requires_grad_(False))
 
 
-def _check_last_batch(model: nn.Module, stage: Stage, num_images: int) -> None:
-    """Refuse a last batch of one image where batch statistics are needed."""
+def _loader(
+    stage: Stage, dataset: Dataset, images: tuple[Tensor, Tensor], seed: int, device: str
+) -> Loader:
+    try:
+        return Loader(
+            *images,
+            batch_size=stage.batch_size,
+            seed=seed,
+            stage=stage.name,
+            augment=dataset.augment,
+            device=device,
+            num_extra=dataset.num_extra,
+            extra_share=dataset.extra_share,
+        )
+    except ValueError as error:
+        raise UserError(f"stage {stage.name!r}: {error}") from error
+
+
+def _check_last_batch(model: nn.Module, stage: Stage, smallest: int) -> None:
+    """Refuse a smallest batch that ranks or batch normalisation cannot work with."""
     ranks = dist.world_size()
-    smallest = min(stage.batch_size, num_images % stage.batch_size or stage.batch_size)
     if smallest < ranks:
         raise UserError(
             f"stage {stage.name!r}: a batch of {smallest} images cannot be split over {ranks} "
@@ -98,9 +107,8 @@ def _check_last_batch(model: nn.Module, stage: Stage, num_images: int) -> None:
     normalizes = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
     if normalizes and smallest // ranks == 1:
         raise UserError(
-            f"stage {stage.name!r}: {num_images} images in batches of {stage.batch_size} have a "
-            "batch of one (on a process), and batch normalisation needs two; choose another "
-            "batch_size"
+            f"stage {stage.name!r}: its batches of {stage.batch_size} end with a batch of one (on "
+            "a process), and batch normalisation needs two; choose another batch_size"
         )
 
 
