@@ -5,9 +5,11 @@ import torch
 from torch import nn, tensor
 
 from wiry.core.mask import density
+from wiry.core.recipe import Stage
 from wiry.core.registry import registry
 from wiry.core.state import SparseState
-from wiry.sparsify.rewire import drop_and_grow
+from wiry.sparsify.plan import plan
+from wiry.sparsify.rewire import drop_and_grow, move_links
 
 
 def test_rigl_keeps_the_number_of_active_weights():
@@ -25,6 +27,20 @@ def test_a_link_that_is_dropped_is_not_grown_in_the_same_update():
 def test_a_full_layer_has_nothing_to_move():
     mask = torch.ones(3).bool()
     assert drop_and_grow(mask, tensor([1.0, 2.0, 3.0]), torch.rand(3), 0.9).all()
+
+
+def test_more_links_may_be_dropped_than_grown():
+    mask = tensor([1, 1, 1, 0, 0]).bool()
+    weight, score = tensor([3.0, 1.0, 2.0, 0.0, 0.0]), tensor([9.0, 9.0, 9.0, 1.0, 2.0])
+    assert move_links(mask, weight, score, 2, 1).tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize("name", ["set", "rigl", "flying-bird", "bayesian-connectivity"])
+def test_a_method_without_a_dense_network_takes_the_epochs_that_others_take_together(name):
+    (stage,) = plan(name, [0.5, 0.25], Stage(name="dense", epochs=7), 5)
+    assert stage.epochs == 12
+    assert stage.sparsifier["sparsity"] == 0.75
+    assert stage.start.weights == "init"
 
 
 @pytest.mark.parametrize("name", ["set", "rigl"])

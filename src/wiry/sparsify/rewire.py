@@ -20,7 +20,7 @@ from wiry.sparsify.select import keep_largest
 
 @dataclasses.dataclass(frozen=True)
 class Rewiring(Sparsifier, abc.ABC):
-    """Base of SET and RigL: a random sparse network that moves some links at regular steps.
+    """Base of SET, RigL and Flying Bird: a random sparse network that moves links at regular steps.
 
     Source: Mocanu et al. 2018; Evci et al. 2020, section 3. Differs: updates are given as a number
     over the stage, not as a step interval, so that a shorter stage keeps its shape.
@@ -55,32 +55,62 @@ class Rewiring(Sparsifier, abc.ABC):
         super().after_step(model, state)
 
     def is_update_step(self, state: SparseState) -> bool:
-        """Say whether links move in this step: `num_updates` times, evenly, up to `end`."""
-        last = self.end * state.total_steps
-        before, now = (
-            int(s * self.num_updates / last + 1e-9) for s in (state.step, state.step + 1)
-        )
+        """Say whether links move in this step: `num_updates` times up to `end`."""
+        before, now = (self.num_due(s / state.total_steps) for s in (state.step, state.step + 1))
         return before < now <= self.num_updates
+
+    def num_due(self, progress: float) -> int:
+        """Return how many updates are due after a share of the stage: evenly up to `end`."""
+        return int(progress / self.end * self.num_updates + 1e-9)
+
+    def drop_share(self, state: SparseState) -> float:
+        """Return the share of a layer's links to move now: a cosine down to 0 at `end`."""
+        way = min(1.0, state.step / (self.end * state.total_steps))
+        return self.drop_fraction * 0.5 * (1 + math.cos(math.pi * way))
 
     @abc.abstractmethod
     def grow_scores(self, model: nn.Module, state: SparseState) -> dict[str, Tensor]:
         """Return a score for every prunable weight; the absent ones with the largest are grown."""
 
+    def moves(self, model: nn.Module, state: SparseState) -> dict[str, tuple[int, int]]:
+        """Return for every layer how many links to drop and how many to grow."""
+        share = self.drop_share(state)
+        nums = {name: num_movable(mask, share) for name, mask in state.mask.items()}
+        return {name: (num, num) for name, num in nums.items()}
+
     def rewire(self, model: nn.Module, state: SparseState) -> None:
         """Drop the smallest weights of every layer and grow as many absent ones, at zero."""
-        way = state.step / (self.end * state.total_steps)
-        share = self.drop_fraction * 0.5 * (1 + math.cos(math.pi * min(1.0, way)))
         scores = self.grow_scores(model, state)
         parameters = prunable(model)
+        moves = self.moves(model, state)
         state.mask = Mask(
             {
-                name: drop_and_grow(mask, parameters[name].detach(), scores[name], share)
+                name: move_links(mask, parameters[name].detach(), scores[name], *moves[name])
                 for name, mask in state.mask.items()
             }
         )
         with torch.no_grad():
             for name, mask in state.mask.items():
                 parameters[name].mul_(mask)
+
+
+def num_movable(mask: Tensor, share: float) -> int:
+    """Return how many links are a share of the active ones; no more than there are absent ones."""
+    num_active = int(mask.sum())
+    return min(int(share * num_active), mask.numel() - num_active)
+
+
+def move_links(
+    mask: Tensor, weight: Tensor, score: Tensor, num_dropped: int, num_grown: int
+) -> Tensor:
+    """Drop the weakest active weights and grow the inactive ones with the largest score.
+
+    Ties go to the lower index; a link that is dropped now is not grown now.
+    """
+    lowest = torch.finfo(weight.dtype).min
+    num_kept = int(mask.sum()) - num_dropped
+    kept = keep_largest(weight.abs().masked_fill(~mask, lowest), num_kept)
+    return kept | keep_largest(score.masked_fill(mask, lowest), num_grown)
 
 
 def drop_and_grow(mask: Tensor, weight: Tensor, score: Tensor, drop_fraction: float) -> Tensor:
@@ -96,23 +126,23 @@ def drop_and_grow(mask: Tensor, weight: Tensor, score: Tensor, drop_fraction: fl
     Returns:
         A new mask with exactly as many active entries as `mask`.
     """
-    num_active = int(mask.sum())
-    num_moved = min(int(drop_fraction * num_active), mask.numel() - num_active)
-    lowest = torch.finfo(weight.dtype).min
-    kept = keep_largest(weight.abs().masked_fill(~mask, lowest), num_active - num_moved)
-    grown = keep_largest(score.masked_fill(mask, lowest), num_moved)
-    return kept | grown
+    num_moved = num_movable(mask, drop_fraction)
+    return move_links(mask, weight, score, num_moved, num_moved)
 
 
 def stage_from_scratch(
     method: str, sparse_density: float, dense: Stage, epochs: int, fields: Mapping[str, object]
 ) -> Stage:
-    """Return a stage that trains sparse from the initial weights, with no dense training before."""
+    """Return a stage that trains sparse from the initial weights, with no dense training before.
+
+    It takes the epochs that the dense stage and `epochs` more would have taken together, so that
+    methods with and without a dense network are compared at equal length.
+    """
     sparsifier = {"name": method, "sparsity": sparsity_of(sparse_density), **fields}
     return dense.model_copy(
         update={
             "name": f"{method}-{density_name(sparse_density)}",
-            "epochs": epochs,
+            "epochs": dense.epochs + epochs,
             "sparsifier": registry("sparsifier").normalize(sparsifier),
         }
     )
