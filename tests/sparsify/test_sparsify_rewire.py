@@ -2,14 +2,16 @@
 
 import pytest
 import torch
+from tests.train.tiny import tiny_recipe
 from torch import nn, tensor
 
-from wiry.core.mask import density
+from wiry.core.mask import density, num_alive, prunable
 from wiry.core.recipe import Stage
 from wiry.core.registry import registry
 from wiry.core.state import SparseState
 from wiry.sparsify.plan import plan
 from wiry.sparsify.rewire import drop_and_grow, move_links
+from wiry.train.stages import load_stage, train
 
 
 def test_rigl_keeps_the_number_of_active_weights():
@@ -67,3 +69,20 @@ def test_the_budget_holds_at_every_step_and_links_do_move(name):
     assert moved == 9  # the tenth update moves a share of zero
     assert not state.mask.equal(first)
     assert not state.tensors, "nothing is left over between updates"
+
+
+@pytest.mark.parametrize("method", ["set", "rigl", "flying-bird", "bayesian-connectivity"])
+def test_links_move_on_from_a_network_with_removed_channels(method, tmp_path):
+    stages = [
+        {"name": "narrow", "epochs": 0, "sparsifier": {"name": "filter", "sparsity": 0.5}},
+        {
+            "name": "rewired",
+            "epochs": 2,
+            "start": {"weights": "narrow", "mask": "narrow"},
+            "sparsifier": {"name": method, "sparsity": 0.7},
+        },
+    ]
+    run = train(tiny_recipe(stages=stages, model="cnn-small"), tmp_path)
+    model, mask = load_stage(run, "rewired")
+    total = sum(p.numel() for p in prunable(model).values())
+    assert num_alive(model, mask) == total - round(0.7 * total)

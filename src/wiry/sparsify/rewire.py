@@ -45,6 +45,8 @@ class Rewiring(Sparsifier, abc.ABC):
 
     def setup(self, model: nn.Module, state: SparseState) -> None:
         """Draw a random mask of the asked sparsity; a start mask is pruned further at random."""
+        links = prunable(model)  # biases and norms of removed channels come back with the links
+        state.mask = Mask({name: value for name, value in state.mask.items() if name in links})
         if not state.mask or 1 - density(model, state.mask) < self.sparsity:
             state.mask = select_mask(model, state, self.sparsity, self.allocation, "random")
 
