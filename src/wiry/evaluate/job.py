@@ -23,6 +23,7 @@ class Job:
     """One attack on the images for which `robust` is true; those it fools become false there."""
 
     model: nn.Module
+    searched: nn.Module  # what the attack sees: the model, or a copy that answers faster
     attack: Any
     x: Tensor
     y: Tensor
@@ -33,7 +34,8 @@ class Job:
     def run_pooled(self, seed: int, batch_size: int) -> None:
         """Attack what is still right in full batches, each image with its own stream."""
         index = self.robust.nonzero().flatten()
-        for done, part in enumerate(index.split(batch_size)):
+        parts = index.split(batch_size) if len(index) else ()  # none is split into an empty one
+        for done, part in enumerate(parts):
             self._attack(part, draws_of(seed, "evaluate", repr(self.attack), index=part))
             end = done * batch_size + len(part)
             self._tell(end, len(index), int(self.robust[index[:end]].sum()))
@@ -52,7 +54,7 @@ class Job:
     def _attack(self, index: Tensor, generator: Any) -> None:
         clean = self.x[index.to(self.x.device)]
         label = self.y[index.to(self.y.device)]
-        adversarial = adversarials(self.model, self.attack, clean, label, generator)
+        adversarial = adversarials(self.searched, self.attack, clean, label, generator)
         prediction = predict(self.model, adversarial, batch_size=len(index))
         fooled = prediction != label.cpu()
         self.robust[index[fooled]] = False

@@ -20,6 +20,7 @@ from wiry.core.files import checksum, write_atomic, write_json
 from wiry.core.registry import registry
 from wiry.evaluate.examples import EXAMPLE_KEYS, ExampleCollector
 from wiry.evaluate.files import check_table, read_arrays, read_record
+from wiry.evaluate.fold import folded
 from wiry.evaluate.job import CHUNK, Job, Progress
 from wiry.evaluate.judge import frozen, predict
 from wiry.evaluate.summary import summarize
@@ -131,7 +132,8 @@ def evaluate(
     """Ask a model about images, clean and under attacks, and return one row an image.
 
     Attacks run only on images that are correct when clean; the others count as not robust. Each
-    adversarial image is checked to be inside the ball and put to the model again. The model comes
+    adversarial image is checked to be inside the ball and put to the model again. The search for it
+    is on a private copy with batch normalisation folded, where that is possible. The model comes
     back as it was: mode, `requires_grad`, buffers, gradients.
 
     Images draw from streams of their own, keyed by (seed, repr of the attack, index), so a row does
@@ -156,9 +158,10 @@ def evaluate(
         if progress is not None:
             progress("clean", len(x), len(x), int(clean_correct.sum()))
         alive = clean_correct.clone()
+        searched, _ = folded(model) if attacks else (model, 0)
         for attack in attacks:
             robust = alive.clone() if cascade else clean_correct.clone()
-            job = Job(model, attack, x, y, robust, examples, progress)
+            job = Job(model, searched, attack, x, y, robust, examples, progress)
             if getattr(attack, "draws_per_image", False):
                 job.run_pooled(seed, batch_size)
             else:
