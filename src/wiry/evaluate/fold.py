@@ -31,6 +31,7 @@ def folded(model: nn.Module) -> tuple[nn.Module, int]:
     except Exception:  # whatever a model's own code raises when it is traced
         return private, 0
     num_folded = sum(_fold(traced, node) for node in list(traced.graph.nodes))
+    traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()
     return traced.eval(), num_folded

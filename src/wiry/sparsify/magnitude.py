@@ -30,7 +30,7 @@ class Magnitude(Sparsifier):
     """How the budget is split over layers."""
     score: component("score") = "magnitude"
     structure: component("structure") = "unstructured"
-    """Which weights are kept or removed together; all but `block` keep the count exact."""
+    """What is kept or removed together; `unstructured` and `n-m` keep the count exact."""
 
     def __post_init__(self) -> None:
         check_share(self.sparsity, "sparsity")
