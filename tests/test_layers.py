@@ -10,17 +10,18 @@ BASE = {"core"}
 ALLOWED = {
     "core": set(),
     "attacks": BASE,
+    "bounds": BASE,
     "data": BASE,
     "models": BASE,
     "sparsify": BASE,
-    "objectives": BASE | {"attacks"},
+    "objectives": BASE | {"attacks", "bounds"},
     "train": BASE | {"data", "models", "objectives", "sparsify"},
-    "evaluate": BASE | {"data", "models", "attacks"},
+    "evaluate": BASE | {"data", "models", "attacks", "bounds"},
     "export": BASE | {"data", "models", "evaluate"},
     "sweep": BASE | {"data", "models", "attacks", "sparsify", "train", "evaluate", "export"},
     "report": BASE,
 }
-EVERYTHING = set(ALLOWED) | {"console", "cli", "cli_inspect"}
+EVERYTHING = set(ALLOWED) | {"console", "console_compare", "cli", "cli_compare", "cli_inspect"}
 TORCH_FREE_CORE = {"wiry.core.errors", "wiry.core.files"}
 
 
