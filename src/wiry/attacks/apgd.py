@@ -43,12 +43,18 @@ class APGD:
     steps: int = 100
     restarts: int = 1
     num_targets: int = 9  # for "targeted-dlr": the likeliest wrong classes, at most all of them
+    num_passes: int = 1  # forward passes averaged in each look (EOT), for models that are random
 
     draws_per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm, allowed=("linf", "l2"))
-        check_counts(steps=self.steps, restarts=self.restarts, num_targets=self.num_targets)
+        check_counts(
+            steps=self.steps,
+            restarts=self.restarts,
+            num_targets=self.num_targets,
+            num_passes=self.num_passes,
+        )
 
     def __call__(
         self,
@@ -151,8 +157,12 @@ class _Search:
 
     def _look(self, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
         point = self.point.detach().requires_grad_(with_gradient)
-        logits = self.model(point)
+        looks = [self.model(point) for _ in range(self.attack.num_passes)]
+        logits = looks[0]
         loss = self._loss()(logits)
+        if len(looks) > 1:
+            loss = torch.stack([self._loss()(look) for look in looks]).mean(0)
+            logits = torch.stack(looks).mean(0)
         gradient = torch.autograd.grad(loss.sum(), point)[0] if with_gradient else point
         return loss.detach(), gradient, logits.argmax(1) != self.y
 

@@ -23,9 +23,9 @@ _TINY = 1e-12
 @registry("attack").register("fab")
 @dataclasses.dataclass(frozen=True)
 class FAB:
-    """Step onto the linearised boundary towards one class, biased to the image; shrink what fools.
+    """Step onto the linearised boundary to another class, biased to the image; shrink what fools.
 
-    Source: Croce and Hein 2020 (FAB), Algorithm 1, in the targeted form of AutoAttack. Differs: an
+    Source: Croce and Hein 2020 (FAB), Algorithm 1, and its targeted form in AutoAttack. Differs: an
     image leaves as soon as a point within `eps` fools, since AutoAttack asks for no more; one
     forward pass tells whether the last point fools and gives the next step, where the original
     takes two; the step onto the plane is found by Newton's method. Images that are misclassified
@@ -36,6 +36,7 @@ class FAB:
     norm: Norm = "linf"
     steps: int = 100
     restarts: int = 1  # the first starts at the image, others at a random point near it
+    targeted: bool = True  # towards one class after the other; else always the nearest boundary
     num_targets: int = 9  # the likeliest wrong classes, at most all of them
     bias: float = 0.1  # alpha_max: largest pull towards the image
     overshoot: float = 1.05  # eta: how far a step goes beyond the plane
@@ -68,9 +69,7 @@ class FAB:
             with torch.no_grad():
                 clean = model(x)
             standing = clean.argmax(1) == y
-            others = clean.scatter(1, y[:, None], -torch.inf)
-            count = min(self.num_targets, clean.shape[1] - 1)
-            for target in others.topk(count, dim=1).indices.T:
+            for target in self._targets(clean, y):
                 for restart in range(self.restarts):
                     start = Ball(x, self.norm, self.eps / 2).draw(generator) if restart else x
                     places = standing.nonzero().squeeze(1)
@@ -83,6 +82,14 @@ class FAB:
                     standing[places[fooled]] = False
         return found
 
+    def _targets(self, clean: Tensor, y: Tensor) -> list[Tensor]:
+        """Return the classes to go to, one an image; -1 stands for whichever is nearest."""
+        if not self.targeted:
+            return [torch.full_like(y, -1)]
+        others = clean.scatter(1, y[:, None], -torch.inf)
+        count = min(self.num_targets, clean.shape[1] - 1)
+        return list(others.topk(count, dim=1).indices.T)
+
     def _run(
         self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -90,7 +97,7 @@ class FAB:
         found, fooled = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
         places, point = torch.arange(len(x), device=x.device), start.clone()
         for step in range(self.steps + 1):  # the last one only looks
-            lead, gradient, wrong = _look(model, point, y, target, step < self.steps)
+            lead, gradient, wrong = self._look(model, point, y, target, step < self.steps)
             won = wrong & (lengths(point - x, self.norm) <= self.eps)
             if bool(won.any()):
                 found[places[won]], fooled[places[won]] = point[won], True
@@ -103,7 +110,9 @@ class FAB:
             if bool(wrong.any()):  # fooled, but too far: back towards the image, look again there
                 back = (x + (point - x) * self.backward)[wrong]
                 point[wrong] = back
-                lead[wrong], gradient[wrong], _ = _look(model, back, y[wrong], target[wrong], True)
+                lead[wrong], gradient[wrong], _ = self._look(
+                    model, back, y[wrong], target[wrong], True
+                )
             point = self._move(point, x, lead, gradient)
         return found, fooled
 
@@ -125,13 +134,33 @@ class FAB:
         mixed = (flat + self.overshoot * near) * (1 - pull) + (centre + self.overshoot * far) * pull
         return mixed.clamp_(0, 1).view(shape)
 
+    def _look(
+        self, model: nn.Module, point: Tensor, y: Tensor, target: Tensor, with_gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the target's lead over the label, its gradient, and which images fool."""
+        point = point.detach().requires_grad_(with_gradient)
+        logits = model(point)
+        wrong = logits.argmax(1) != y
+        if not with_gradient:
+            return logits.new_zeros(len(y)), point.detach(), wrong
+        if not self.targeted:
+            return *_nearest(logits, point, y, self.norm), wrong
+        lead = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+        (gradient,) = torch.autograd.grad(lead.sum(), point)
+        return lead.detach(), gradient, wrong
 
-def _look(
-    model: nn.Module, point: Tensor, y: Tensor, target: Tensor, with_gradient: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the target's lead over the label, its gradient, and whether the model is fooled."""
-    point = point.detach().requires_grad_(with_gradient)
-    logits = model(point)
-    lead = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
-    gradient = torch.autograd.grad(lead.sum(), point)[0] if with_gradient else point.detach()
-    return lead.detach(), gradient, logits.argmax(1) != y
+
+def _nearest(logits: Tensor, point: Tensor, y: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """Return the lead, and its gradient, of the class whose linearised boundary is nearest."""
+    dual = {"linf": "l1", "l2": "l2", "l1": "linf"}[norm]
+    leads = logits - logits.gather(1, y[:, None])
+    best = leads.new_full((len(y),), torch.inf)
+    lead, gradient = torch.zeros_like(best), torch.zeros_like(point)
+    for label in range(logits.shape[1]):
+        (part,) = torch.autograd.grad(leads[:, label].sum(), point, retain_graph=True)
+        distance = leads[:, label].detach().abs() / lengths(part, dual).clamp_min(_TINY)
+        nearer = (distance < best) & (y != label)
+        best = torch.where(nearer, distance, best)
+        lead = torch.where(nearer, leads[:, label].detach(), lead)
+        gradient = torch.where(nearer.view(-1, 1, 1, 1), part, gradient)
+    return lead, gradient

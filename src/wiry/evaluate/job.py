@@ -30,6 +30,7 @@ class Job:
     robust: Tensor
     examples: ExampleCollector
     progress: Progress | None
+    found: Tensor | None = None  # takes the images that fool, at their places
 
     def run_pooled(self, seed: int, batch_size: int) -> None:
         """Attack what is still right in full batches, each image with its own stream."""
@@ -58,6 +59,8 @@ class Job:
         prediction = predict(self.model, adversarial, batch_size=len(index))
         fooled = prediction != label.cpu()
         self.robust[index[fooled]] = False
+        if self.found is not None:
+            self.found[index[fooled]] = adversarial[fooled].to(self.found)
         chosen = (part.cpu()[fooled] for part in (clean, adversarial, label, prediction))
         self.examples.add(index[fooled], *chosen)
 

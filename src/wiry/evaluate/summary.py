@@ -33,9 +33,10 @@ def summarize(
         "robust_interval": robust_interval,
         "eps": max(attack["eps"] for attack in table.attacks) if len(norms) == 1 else None,
         "norm": "+".join(norms) or None,
-        "attack": title(list(table.by_attack), cascade=table.cascade) if attacked else None,
+        "attack": title(table) if attacked else None,
         "attacks": _attack_rows(table),
         "cascade": table.cascade,
+        "protocol": table.protocol,
         "class_names": list(class_names),
         "per_class": _class_rows(table, class_names),
         "seconds": seconds,
@@ -50,11 +51,12 @@ def share(correct: np.ndarray) -> tuple[float | None, list[float] | None]:
     return num_correct / len(correct), list(wilson(num_correct, len(correct)))
 
 
-def title(names: list[str], *, cascade: bool) -> str:
+def title(table: "Table") -> str:
     """Return what the robust accuracy is the worst case of."""
-    how = ", each run on what the earlier ones left" if cascade and len(names) > 1 else ""
-    plural = "s" if len(names) > 1 else ""
-    return f"worst case of {len(names)} attack{plural}{how}: {', '.join(names)}"
+    names, plural = list(table.by_attack), "s" if len(table.by_attack) > 1 else ""
+    how = ", each run on what the earlier ones left" if table.cascade and plural else ""
+    text = f"worst case of {len(names)} attack{plural}{how}: {', '.join(names)}"
+    return f"{table.protocol}: {text}" if table.protocol else text
 
 
 def _attack_rows(table: "Table") -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from wiry.attacks.presets import protocol_of
 from wiry.core.errors import UserError
 from wiry.core.files import checksum, write_atomic, write_json
 from wiry.core.registry import registry
@@ -43,6 +44,8 @@ class Table:
         seed: seed of the attacks' random streams.
         cascade: whether later attacks skipped what earlier ones had fooled.
         examples: up to 16 fooled images, see `ExampleCollector.arrays`.
+        protocol: what the attacks together are called, such as `AutoAttack (standard)`, if they
+            have a name.
     """
 
     index: np.ndarray
@@ -54,6 +57,7 @@ class Table:
     seed: int
     cascade: bool
     examples: dict[str, np.ndarray]
+    protocol: str | None = None
 
     @property
     def robust(self) -> np.ndarray:
@@ -112,6 +116,7 @@ class Table:
                 attacks=tuple({key: r[key] for key in ("spec", "eps", "norm")} for r in rows),
                 seed=record["seed"],
                 cascade=record["cascade"],
+                protocol=record.get("protocol"),
                 examples={key: arrays[f"example_{key}"] for key in EXAMPLE_KEYS},
             )
         except (KeyError, TypeError) as error:
@@ -128,6 +133,7 @@ def evaluate(
     cascade: bool = False,
     batch_size: int = CHUNK,
     progress: Progress | None = None,
+    found: Float[Tensor, "n c h w"] | None = None,
 ) -> Table:
     """Ask a model about images, clean and under attacks, and return one row an image.
 
@@ -144,6 +150,7 @@ def evaluate(
         cascade: let each attack skip what an earlier one has fooled. Faster; the accuracies of the
             single attacks become cumulative.
         batch_size: images in a forward pass, clean or attacked.
+        found: if given, the images that fool are written into it, at their places.
 
     Raises:
         UserError: if there is no image, labels are missing, or an attack is listed twice.
@@ -161,7 +168,7 @@ def evaluate(
         searched, _ = folded(model) if attacks else (model, 0)
         for attack in attacks:
             robust = alive.clone() if cascade else clean_correct.clone()
-            job = Job(model, searched, attack, x, y, robust, examples, progress)
+            job = Job(model, searched, attack, x, y, robust, examples, progress, found)
             if getattr(attack, "draws_per_image", False):
                 job.run_pooled(seed, batch_size)
             else:
@@ -178,6 +185,7 @@ def evaluate(
         seed=seed,
         cascade=cascade,
         examples=examples.arrays(),
+        protocol=protocol_of(attacks, cascade=cascade),
     )
 
 
