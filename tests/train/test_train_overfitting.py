@@ -116,3 +116,12 @@ def test_one_step_training_with_a_large_budget_is_caught_and_multi_step_training
         told[name] = [sentence for row in rows if (sentence := detector(row)) is not None]
     assert len(told["fgsm"]) == 1 and "catastrophic overfitting" in told["fgsm"][0]
     assert told["pgd"] == []
+
+
+def test_a_row_in_which_weights_were_pruned_is_no_sign():
+    """Validation is measured after the cut, training before it."""
+    detector = OverfittingDetector()
+    rows = [(1.0, 0.8, 0.7), (1.0, 0.82, 0.75), (0.05, 0.84, 0.09), (0.05, 0.3, 0.28)]
+    for density, train, value in rows:
+        row = {"train_robust_accuracy": train, "validation_robust_accuracy": value}
+        assert detector(row | {"density": density}) is None

@@ -18,8 +18,16 @@ from wiry.sparsify.structure import least_sparsity
 class Gradual(Sparsifier):
     """Raise the sparsity along a schedule, pruning the smallest weights at each update.
 
-    Source: Zhu & Gupta 2017, equation 1. Differs: updates are given as a number over the stage, not
-    as a step interval, so that a shorter stage keeps its shape.
+    Use: when there are epochs enough after the dense training that the network can adapt while it
+    is pruned; usually ahead of one-shot pruning at the same length. With few epochs left, prune
+    once.
+
+    Source: Zhu & Gupta 2017, equation 1.
+
+    Differs: updates are given as a number over the stage, not as a step interval, so that a shorter
+    stage keeps its shape.
+
+    Published: none known under adversarial training; the paper trains naturally.
     """
 
     sparsity: float = 0.9

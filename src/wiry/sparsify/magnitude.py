@@ -20,8 +20,17 @@ from wiry.sparsify.select import restrict
 class Magnitude(Sparsifier):
     """Prune once, by magnitude unless told otherwise, to an exact count; then the mask is fixed.
 
-    Source: Han et al. 2015. With the score of an adversarially trained network this is the
-    LWM baseline of Sehwag et al. 2020.
+    Use: as the baseline that every other method has to beat, and where time is short: one training
+    after the dense one, no setting but the sparsity. Global allocation up to about 95 %; beyond
+    that whole layers may empty, and a layer-wise or ERK allocation is safer.
+
+    Source: Han et al. 2015. With the score of an adversarially trained network and the layer-wise
+    allocation this is the LWM baseline of Sehwag et al. 2020.
+
+    Differs: the count is exact; a threshold keeps everything that ties with it.
+
+    Published: LWM, CIFAR-10 with 500,000 pseudo-labelled images, WRN-28-4, PGD-50 at 8/255: 53.8 /
+    49.2 / 37.3 % at 90 / 95 / 99 % sparsity, 57.2 % dense (Sehwag et al. 2020).
     """
 
     sparsity: float = 0.9

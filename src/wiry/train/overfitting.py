@@ -27,8 +27,9 @@ class OverfittingDetector:
 
     It speaks once, and again only after V has come back to three quarters of its best. Multi-step
     training is quiet: when it overfits in the ordinary way (Rice et al. 2020), V loses a tenth over
-    many epochs. Rows without V or T, as of natural training, say nothing. With a resumed run, call
-    it with the rows already written first.
+    many epochs. Rows without V or T, as of natural training, say nothing, and so does a row in
+    which weights have been pruned: V is measured after the cut and T was before, so the comparison
+    starts anew there. With a resumed run, call it with the rows already written first.
 
     Source: Wong et al. 2020, section 5.4 (their code stops when PGD accuracy on a training batch
     falls by 0.2 from one epoch to the next); Andriushchenko & Flammarion 2020. Differs: on
@@ -47,12 +48,17 @@ class OverfittingDetector:
     _best: tuple[float, float] = dataclasses.field(default=(0.0, 0.0), init=False, repr=False)
     _before: tuple[float, float] = dataclasses.field(default=(0.0, 0.0), init=False, repr=False)
     _spoken: bool = dataclasses.field(default=False, init=False, repr=False)
+    _density: float = dataclasses.field(default=1.0, init=False, repr=False)
 
     def __call__(self, row: Mapping[str, Any]) -> str | None:
         """Take in the next row; return a sentence if overfitting has set in with it, else None."""
         value = row.get(f"{self.split}_robust_accuracy")
         train = row.get("train_robust_accuracy")
+        density, self._density = self._density, row.get("density", self._density)
         if value is None or train is None:
+            return None
+        if self._density < density:
+            self._best = self._before = (value, value)
             return None
         sign = self._sign(value, train)
         apart = _apart(value, train)
