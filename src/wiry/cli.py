@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from wiry.cli_compare import comparison
+from wiry.cli_evaluate import evaluation
 from wiry.cli_inspect import Set, inspection
 
 app = typer.Typer(
@@ -22,7 +24,9 @@ app = typer.Typer(
     help="Find, train, judge and ship neural networks that are sparse and robust.",
 )
 
+app.add_typer(evaluation)
 app.add_typer(inspection)
+app.add_typer(comparison)
 
 CORES = os.cpu_count() or 1
 Out = Annotated[Path, typer.Option(help="Folder for runs.")]
@@ -76,7 +80,7 @@ def search(
         recipe=recipe,
         data=data,
         model=model,
-        eps=_number(eps, "--eps"),
+        eps=console.parse_number(eps, "--eps"),
         norm=norm,
         methods=tuple(methods.split(",")),
         max_drop=max_drop,
@@ -91,7 +95,7 @@ def search(
         overrides=set_ or [],
         device=device,
     )
-    terminal = _console(stderr=as_json)
+    terminal = console.terminal(stderr=as_json)
     root, outcome = run_search(options, terminal)
     from wiry.report.page import write_report
 
@@ -132,7 +136,7 @@ def train(
     from wiry.report.page import write_report
     from wiry.sweep.command import TrainOptions, run_recipe
 
-    terminal = _console(stderr=as_json)
+    terminal = console.terminal(stderr=as_json)
     chosen = console.parse_numbers(seeds, "--seeds") if seeds is not None else ()
     options = TrainOptions(recipe, set_ or [], out, device, threads, chosen, workers)
     runs = [(root, results, write_report(root)) for root, results in run_recipe(options, terminal)]
@@ -144,64 +148,6 @@ def train(
         terminal.print(console.evaluation_table(results))
         terminal.print(f"Run:    {root}", soft_wrap=True)
         terminal.print(f"Report: {page}", soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    target: Annotated[Path, typer.Argument(help="A run directory or a `best` folder.")],
-    stage: Annotated[str | None, typer.Option(help="Stage of the run [default: the last].")] = None,
-    attack: Annotated[
-        str, typer.Option(help="strongest, screen, or a registered attack.")
-    ] = "strongest",
-    eps: Annotated[
-        str | None, typer.Option(help="Attack budget [default: the training's].")
-    ] = None,
-    norm: Annotated[
-        str | None, typer.Option(help="linf, l2 or l1 [default: the training's].")
-    ] = None,
-    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
-    num_samples: Annotated[int | None, typer.Option(min=1, help="First n images only.")] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Compute threads.")] = 1,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Attack a trained network and report clean and robust accuracy with intervals."""
-    from wiry import console
-    from wiry.sweep.command import set_device
-    from wiry.sweep.target import evaluate_target, find_target
-
-    terminal = _console(stderr=as_json)
-    set_device(device, threads)
-    found = find_target(target, stage)
-    result = evaluate_target(
-        found,
-        attack=attack,
-        eps=_number(eps, "--eps"),
-        norm=norm,
-        split=split,
-        num_samples=num_samples,
-        device=device,
-    )
-    if as_json:
-        print(json.dumps(result, allow_nan=False))
-    else:
-        terminal.print(console.evaluation_table([(found.stage.name, result)]))
-
-
-def _console(*, stderr: bool):
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
-
-
-def _number(text: str | None, option: str) -> float | None:
-    from wiry.core.errors import UserError
-    from wiry.core.types import parse_fractions
-
-    try:
-        return None if text is None else float(parse_fractions(text))
-    except ValueError as error:
-        raise UserError(f"{option} {text!r} is not a number; write 0.15 or 8/255") from error
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -6,11 +6,30 @@ The commands themselves are in `cli`.
 import re
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from wiry.core.errors import UserError
+from wiry.core.types import parse_fractions
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """Return what tables and lines are printed with; standard error while JSON is printed."""
+    return Console(stderr=stderr, highlight=False)
+
+
+def parse_number(text: str | None, option: str) -> float | None:
+    """Read `0.15` or `8/255`; None stays None.
+
+    Raises:
+        UserError: for anything else.
+    """
+    try:
+        return None if text is None else float(parse_fractions(text))
+    except ValueError as error:
+        raise UserError(f"{option} {text!r} is not a number; write 0.15 or 8/255") from error
 
 
 def parse_duration(text: str) -> float:

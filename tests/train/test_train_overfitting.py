@@ -122,6 +122,6 @@ def test_a_row_in_which_weights_were_pruned_is_no_sign():
     """Validation is measured after the cut, training before it."""
     detector = OverfittingDetector()
     rows = [(1.0, 0.8, 0.7), (1.0, 0.82, 0.75), (0.05, 0.84, 0.09), (0.05, 0.3, 0.28)]
-    for density, train, value in rows:
-        row = {"train_robust_accuracy": train, "validation_robust_accuracy": value}
+    for density, right, value in rows:
+        row = {"train_robust_accuracy": right, "validation_robust_accuracy": value}
         assert detector(row | {"density": density}) is None

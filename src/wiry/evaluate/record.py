@@ -32,6 +32,7 @@ def run_evaluation(
     seed: int,
     folder: Path,
     name: str,
+    cascade: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model, count its cost and write `<name>.json` and `<name>.npz`, once.
@@ -43,6 +44,7 @@ def run_evaluation(
     Args:
         attacks: attacks or their specs.
         name: name of the files without ending.
+        cascade: run each attack only on what the earlier ones left.
 
     Returns:
         The record as it is on disk.
@@ -56,7 +58,7 @@ def run_evaluation(
         "split": split,
         "num_samples": len(x),
         "seed": seed,
-        "cascade": False,
+        "cascade": cascade,
         "specs": [describe(attack)["spec"] for attack in attacks],
         "weights_sha256": fingerprint(model),
     }
@@ -65,7 +67,7 @@ def run_evaluation(
     counted = cost(model, mask, input_shape=input_shape)
     _check_masked(model, mask)
     begin = time.perf_counter()
-    table = evaluate(model, x, y, attacks, seed=seed, progress=progress)
+    table = evaluate(model, x, y, attacks, seed=seed, cascade=cascade, progress=progress)
     seconds = time.perf_counter() - begin
     summary = table.summary(split=split, class_names=class_names, seconds=seconds)
     summary["cost"] = counted

@@ -13,13 +13,36 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from wiry.core.batch import Batch
 from wiry.core.mask import prunable
 from wiry.core.rng import stream
 from wiry.evaluate.cost import count_multiplications
 from wiry.evaluate.judge import buffers_kept
+
+
+class FlopCounter(TorchDispatchMode):
+    """Sum the operations of everything that runs inside the block.
+
+    It has the formulas of `torch.utils.flop_counter.FlopCounterMode`, whose hooks on modules cannot
+    be used here: they refuse `torch.autograd.grad` on an input, which is what attacks do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict | None = None
+    ) -> Any:
+        """Run an operation and add its cost, if it has a formula."""
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +70,8 @@ def flops_per_image(
 ) -> float:
     """Count the operations of one optimizer step, attack and backward pass included, an image.
 
-    Matrix products and convolutions are counted (`torch.utils.flop_counter`), dense; the
-    optimizer's own arithmetic is not. The model's mode, buffers and gradients come back as found.
+    Matrix products and convolutions are counted, dense; the optimizer's own arithmetic is not.
+    The model's mode, buffers and gradients come back as found.
 
     Args:
         objective: `(forward, model, batch, generator) -> Loss`.
@@ -58,7 +81,7 @@ def flops_per_image(
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     generator = stream(0, "training-cost")
     try:
-        with buffers_kept(model), FlopCounterMode(display=False) as counter:
+        with buffers_kept(model), FlopCounter() as counter:
             model.train()
             batch = Batch(x, y, torch.arange(len(y)))
             objective(model, model, batch, generator).total.backward()
@@ -66,7 +89,7 @@ def flops_per_image(
         model.train(training)
         for parameter, gradient in gradients:
             parameter.grad = gradient
-    return counter.get_total_flops() / len(y)
+    return counter.total / len(y)
 
 
 def layer_shares(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, float]:

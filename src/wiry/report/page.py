@@ -15,6 +15,8 @@ from wiry.core.files import write_atomic
 from wiry.report.alarms import run_alarms, search_alarms
 from wiry.report.collect import collect_run, is_search
 from wiry.report.collect_search import collect_search
+from wiry.report.compare import is_comparison
+from wiry.report.compare_page import comparison_context
 from wiry.report.curves import curve_plots, early_stop_plots, stage_plot, weight_plots
 from wiry.report.parts import Section, chart
 from wiry.report.plots import density_plot
@@ -38,13 +40,16 @@ _TEMPLATES = Environment(
 
 
 def write_report(root: Path) -> Path:
-    """Write `root/report.html` for a run directory or a search directory and return its path.
+    """Write `root/report.html` for a run, a search or a comparison and return its path.
 
     Raises:
-        UserError: if `root` is neither.
+        UserError: if `root` is none of them.
     """
     root = Path(root)
-    context = _search_context(root) if is_search(root) else _run_context(root)
+    if is_comparison(root):
+        context = comparison_context(root)
+    else:
+        context = _search_context(root) if is_search(root) else _run_context(root)
     has_plots = any(section.plots for section in context["sections"])
     page = _TEMPLATES.get_template("report.html").render(
         **context,

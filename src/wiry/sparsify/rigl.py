@@ -16,7 +16,16 @@ from wiry.sparsify.rewire import Rewiring, stage_from_scratch
 class RigL(Rewiring):
     """Drop the smallest weights and grow those with the largest gradient of the (robust) loss.
 
+    Use: to train sparse from the first step with a budget that holds throughout, where no dense
+    training can be paid for. The dense gradient is needed in the few steps in which links move;
+    where even that is too much, use `set`.
+
     Source: Evci et al. 2020, Algorithm 1.
+
+    Differs: updates are a number over the stage, not a step interval; ties go to the lower index.
+
+    Published: none known under adversarial training; the paper trains naturally. `flying-bird` is
+    the family's published robust member.
     """
 
     def after_backward(self, model: nn.Module, state: SparseState) -> None:

@@ -17,8 +17,16 @@ from wiry.sparsify.rewire import Rewiring, stage_from_scratch
 class SparseEvolutionaryTraining(Rewiring):
     """Drop the smallest weights and grow random ones.
 
-    Source: Mocanu et al. 2018. Differs: weakest by magnitude in each layer, not the smallest
-    positive and the largest negative ones apart; the share that moves falls along RigL's cosine.
+    Use: to train sparse from the first step, with no dense network at any time and no gradient of
+    absent weights; the cheapest of its family and the baseline of the others. Where the gradient
+    may be looked at, `rigl` finds useful links sooner.
+
+    Source: Mocanu et al. 2018.
+
+    Differs: weakest by magnitude in each layer, not the smallest positive and the largest negative
+    ones apart; the share that moves falls along RigL's cosine.
+
+    Published: none known under adversarial training; the paper trains naturally.
     """
 
     def grow_scores(self, model: nn.Module, state: SparseState) -> dict[str, Tensor]:

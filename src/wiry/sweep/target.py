@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from wiry.attacks.presets import screen, strongest
+from wiry.attacks.presets import autoattack, screen, strongest
 from wiry.core.errors import UserError
 from wiry.core.mask import Mask
 from wiry.core.recipe import Recipe, Stage, expand
@@ -61,6 +61,7 @@ def evaluate_target(
     target: Target,
     *,
     attack: str,
+    version: str | None = None,
     eps: float | None,
     norm: str | None,
     split: str,
@@ -70,7 +71,8 @@ def evaluate_target(
     """Attack a network and return the evaluation.
 
     Args:
-        attack: `strongest`, `screen` or the name of a registered attack.
+        attack: `strongest`, `autoattack`, `screen` or the name of a registered attack.
+        version: of `autoattack`; None: standard.
         eps: budget; None: that of the training.
         norm: norm; None: that of the training.
 
@@ -85,9 +87,18 @@ def evaluate_target(
         raise UserError("the network was not trained against an attack; give --eps")
     chosen = norm or threat.norm
     registry("attack").normalize({"name": "pgd", "eps": eps, "norm": chosen})  # refuse bad ones
-    if attack in PRESETS:
+    if version is not None and attack != "autoattack":
+        raise UserError(f"--version is of --attack autoattack, not of {attack!r}")
+    if attack == "autoattack":
+        try:
+            found = autoattack(eps, chosen, version or "standard")
+        except ValueError as error:
+            raise UserError(f"autoattack: {error}") from error
+        specs = [registry("attack").normalize(a) for a in found]
+    elif attack in PRESETS:
         specs = [registry("attack").normalize(a) for a in PRESETS[attack](eps, chosen)]
     else:
         specs = [registry("attack").normalize({"name": attack, "eps": eps, "norm": chosen})]
-    wanted = Measurement(target.stage.name, split, specs, num_samples)
+    cascade = attack == "autoattack"
+    wanted = Measurement(target.stage.name, split, specs, num_samples, cascade)
     return measure(target.model, target.mask, target.recipe, wanted, target.folder, device=device)

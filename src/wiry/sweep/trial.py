@@ -29,16 +29,19 @@ class Measurement:
     Attributes:
         stage: name of the stage.
         attacks: attack specs, run one after the other; the worst case per image counts.
+        cascade: run each attack only on what the earlier ones left.
     """
 
     stage: str
     split: str
     attacks: list[dict[str, Any]]
     num_samples: int | None = None
+    cascade: bool = False
 
     def name(self) -> str:
         """Return the file name of the result: split and a hash of what was measured."""
-        text = json.dumps([self.attacks, self.num_samples], sort_keys=True)
+        what = [self.attacks, self.num_samples, *(["cascade"] if self.cascade else [])]
+        text = json.dumps(what, sort_keys=True)
         return f"{self.split}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -100,6 +103,7 @@ def measure(
         seed=recipe.seed,
         folder=folder,
         name=measurement.name(),
+        cascade=measurement.cascade,
         progress=progress,
     )
 

@@ -11,7 +11,7 @@
     if (node && typeof node === "object") {
       return Object.fromEntries(Object.entries(node).map(([k, v]) => [k, paint(v, colors, k)]));
     }
-    const token = typeof node === "string" && node.startsWith("@") && /color$/i.test(key || "");
+    const token = typeof node === "string" && node.startsWith("@") && /color(scale)?$/i.test(key || "");
     return token ? colors.getPropertyValue("--" + node.slice(1)).trim() : node;
   }
 
