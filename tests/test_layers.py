@@ -21,7 +21,14 @@ ALLOWED = {
     "sweep": BASE | {"data", "models", "attacks", "sparsify", "train", "evaluate", "export"},
     "report": BASE,
 }
-EVERYTHING = set(ALLOWED) | {"console", "console_compare", "cli", "cli_compare", "cli_inspect"}
+EVERYTHING = set(ALLOWED) | {
+    "console",
+    "console_compare",
+    "cli",
+    "cli_compare",
+    "cli_evaluate",
+    "cli_inspect",
+}
 TORCH_FREE_CORE = {"wiry.core.errors", "wiry.core.files"}
 
 
