@@ -1,4 +1,4 @@
-"""FAB finds the nearest boundary: its step against linear programmes, its reach on linear models."""
+"""FAB finds the nearest boundary: its step against linear programmes, its reach by closed form."""
 
 import numpy as np
 import pytest

@@ -200,6 +200,7 @@ def _location(factory: Any) -> str:
     return f"{factory.__module__}.{factory.__qualname__}"
 
 
+_SELECTION = ("model", "scores", "alive", "num_keep", "allocate")
 _REGISTRIES = {
     r.kind: r
     for r in (
@@ -211,11 +212,7 @@ _REGISTRIES = {
         Registry("sparsifier", "wiry.sparsify"),
         Registry("score", "wiry.sparsify", context=("model", "state")),
         Registry("allocation", "wiry.sparsify", context=("scores", "alive", "num_keep")),
-        Registry(
-            "structure",
-            "wiry.sparsify",
-            context=("model", "scores", "alive", "num_keep", "allocate"),
-        ),
+        Registry("structure", "wiry.sparsify", context=_SELECTION),
         Registry("schedule", "wiry.sparsify", context=("progress",)),
         Registry("method", "wiry.sparsify", context=("path", "dense", "epochs")),
         Registry("optimizer", "wiry.train"),
@@ -250,6 +247,7 @@ def load_plugins(modules: list[str]) -> None:
         try:
             importlib.import_module(module)
         except Exception as error:  # "" and ".x" are no names
-            raise UserError(
+            text = (
                 f"plugin {module!r} cannot be imported: {error}. Is it installed or on PYTHONPATH?"
-            ) from error
+            )
+            raise UserError(text) from error

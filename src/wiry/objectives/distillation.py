@@ -36,8 +36,8 @@ class Distillation:
     labels are used nowhere.
 
     Source: Goldblum et al. 2020 (ARD), Algorithm 1; Zi et al. 2021 (RSLAD), section 3. Differs:
-    means are over images, where ARD's published code divides by the number of classes too; PGD starts at a
-    uniform point of the ball, where RSLAD's adds noise of 0.001.
+    means are over images, where ARD's published code divides by the number of classes too; PGD
+    starts at a uniform point of the ball, where RSLAD's adds noise of 0.001.
 
     Published: ARD on CIFAR-10 share 1 and temperature 30; RSLAD share 5/6 and temperature 1.
     """

@@ -18,8 +18,8 @@ from wiry.objectives.noise import check_sigma, noisy
 class Stability:
     """Clean cross-entropy plus `beta` times KL(clean || noisy), for a network that is smoothed.
 
-    Source: Li et al. 2019 (stability training), in the form of Sehwag et al. 2020 (HYDRA, "smooth"), through
-    which gradients flow on both sides. The noise is Gaussian and not clipped.
+    Source: Li et al. 2019 (stability training), in the form of Sehwag et al. 2020 (HYDRA,
+    "smooth"), through which gradients flow on both sides. The noise is Gaussian and not clipped.
 
     Published: sigma 0.25 and beta 6 (HYDRA).
     """

@@ -23,7 +23,12 @@ def run_alarms(run: RunData, found: Sequence[str]) -> list[str]:
             f"The {what} finished without an evaluation that can be read: "
             f"this page is about the earlier stage {run.last.name!r}."
         )
-    told = [f"{s.name}: {row['alarm']}" for s in run.stages for row in s.metrics if row.get("alarm")]
+    told = [
+        f"{stage.name}: {row['alarm']}"
+        for stage in run.stages
+        for row in stage.metrics
+        if row.get("alarm")
+    ]
     one = [text for stage in run.stages for text in _one_class(stage, stage.name)]
     return [*warnings, *told, *one]
 
