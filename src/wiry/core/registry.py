@@ -222,11 +222,7 @@ _REGISTRIES = {
 
 
 def registry(kind: str) -> Registry:
-    """Return the registry of a kind, such as "sparsifier".
-
-    Raises:
-        UserError: if there is no such kind.
-    """
+    """Return the registry of a kind, such as "sparsifier"; `UserError` if there is no such kind."""
     if kind not in _REGISTRIES:
         raise UserError(f"nothing is called {kind!r}{closest(kind, _REGISTRIES)}")
     return _REGISTRIES[kind]
