@@ -58,7 +58,7 @@ def compare(
         recipe,
         data=data,
         model=model,
-        eps=console_compare.parse_number(eps, "--eps"),
+        eps=console.parse_number(eps, "--eps"),
         norm=norm,
         overrides=set_ or [],
         methods=tuple(methods.split(",")),

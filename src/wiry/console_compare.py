@@ -8,21 +8,8 @@ from rich.table import Table
 
 from wiry.console import percent
 from wiry.core.errors import UserError
-from wiry.core.types import parse_fractions
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
-
-
-def parse_number(text: str | None, option: str) -> float | None:
-    """Read `0.15` or `8/255`; None stays None.
-
-    Raises:
-        UserError: for anything else.
-    """
-    try:
-        return None if text is None else float(parse_fractions(text))
-    except ValueError as error:
-        raise UserError(f"{option} {text!r} is not a number; write 0.15 or 8/255") from error
 
 
 def parse_shares(text: str, option: str) -> tuple[float, ...]:
