@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -174,6 +175,15 @@ def test_a_finished_run_is_not_trained_again_and_an_equal_stage_is_linked(tmp_pa
     assert "linked" in (second.root / "log.txt").read_text()
     alone = train(tiny_recipe(stages=[*stages, sparse]), tmp_path / "alone")
     assert artifacts(second) == artifacts(alone)
+
+
+def test_a_stage_is_linked_from_a_linked_one_when_the_first_run_is_gone(tmp_path):
+    dense = {"name": "dense", "epochs": 1}
+    first = train(tiny_recipe(stages=[dense]), tmp_path)
+    train(tiny_recipe(stages=[dense, {"name": "second", "epochs": 0}]), tmp_path)
+    shutil.rmtree(first.root)
+    third = train(tiny_recipe(stages=[dense, {"name": "third", "epochs": 0}]), tmp_path)
+    assert "dense: linked" in (third.root / "log.txt").read_text()
 
 
 def test_two_processes_cannot_hold_one_run(tmp_path):

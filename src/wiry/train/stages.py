@@ -71,8 +71,8 @@ def train(recipe: Recipe, out: Path, session: Session | None = None) -> Run:
 
 def _is_there(run: Run, stage: Stage, store: Path, session: Session) -> bool:
     """Say whether a stage is done, or can be taken over from another run; then it is."""
-    if not run.is_done(stage):
-        return link_equal_stage(run, stage, store, session.device)
+    if not run.is_done(stage) and not link_equal_stage(run, stage, store, session.device):
+        return False
     run.done(stage)
     remove_checkpoints(run.stage_dir(stage))
     remember_stage(run, stage, store)
