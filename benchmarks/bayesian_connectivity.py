@@ -1,6 +1,6 @@
 """Train the short CIFAR-10 recipe of Bayesian connectivity and print budget, rewiring and accuracy.
 
-python benchmarks/bayesian_connectivity.py OUT 0 1      # seeds; about 15 CPU-minutes each
+python benchmarks/bayesian_connectivity.py OUT 0 1      # seeds; about 8 CPU-minutes each
 """
 
 import json

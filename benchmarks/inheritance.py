@@ -21,7 +21,7 @@ TICKETS = (
 LARGE = (
     ("dense from scratch, 5 epochs (equal compute)", "dense-adversarial"),
     ("dense from scratch, 9 epochs (equal epochs)", "dense-adversarial-long"),
-    ("inherits the narrow network (1 channel group in 5), 4 epochs", "inverse-narrow"),
+    ("inherits the narrow network (20 % of the weights), 4 epochs", "inverse-narrow"),
     ("inherits the ticket (10 %), 4 epochs", "inverse-ticket"),
     ("the narrow network itself", "narrow"),
 )

@@ -168,7 +168,8 @@ def band(axis: Axes, at: list[float], values: list, label: str, colour: str, sty
 if __name__ == "__main__":
     measured = read(Path(sys.argv[1]) / "measures")
     by_weights = [method for method in ("surgery", "gradual") if method in measured]
-    pruned = max(by_weights, key=lambda method: len(measured[method]["weights-1"]["clean"]))
+    # drawn, and the dense network taken from, is the method whose every density has most seeds
+    pruned = max(by_weights, key=lambda m: min(len(p["clean"]) for p in measured[m].values()))
     dense = next(iter(measured[pruned].items()))
     ordered: dict[str, Curve] = {method: measured[method] for method in by_weights}
     for kind in ("k-wta", "shifted-relu", "l1"):
@@ -178,7 +179,8 @@ if __name__ == "__main__":
         seeds = {len(point["clean"]) for point in curve.values()}
         print(f"\n### {kind} (seeds: {seeds})\n")
         print("\n".join(levels(curve)))
-        if len(curve) > 2 and min(seeds) > 1:
+        whole = {s: point for s, point in curve.items() if len(point["clean"]) == max(seeds)}
+        if len(whole) > 2 and max(seeds) > 1:
             print()
-            print("\n".join(turns(curve)))
+            print("\n".join(turns(whole)))
     draw(ordered, pruned, Path(sys.argv[2]))

@@ -84,7 +84,7 @@ IDENTITIES = {
     "recipes/mnist-mlp-lottery-fgsm-dense.yaml": "9c5a44f9",
     "recipes/mnist-mlp-lottery-fgsm-init-short.yaml": "01bf4572",
     "recipes/mnist-mlp-lottery-fgsm-init.yaml": "6d92569a",
-    "recipes/cifar10-cnn-small-bayesian-connectivity-short.yaml": "a5ac413f",
+    "recipes/cifar10-cnn-small-bayesian-connectivity-short.yaml": "4e56077d",
     "recipes/fashion-mnist-lenet5-inheritance.yaml": "2ad7a3a0",
     "recipes/mnist-lenet5-inheritance.yaml": "a2673d91",
     "recipes/mnist-mlp-lottery-pgd-dense-short.yaml": "ceb02dae",

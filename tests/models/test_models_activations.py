@@ -5,6 +5,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from wiry.attacks.pgd import PGD
 from wiry.core.errors import UserError
 from wiry.core.registry import registry
 from wiry.core.rng import stream
@@ -127,3 +128,14 @@ def test_a_density_outside_its_range_is_refused(name, density):
         registry("model").normalize(
             {"name": "mlp", "activation": {"name": name, "density": density}}
         )
+
+
+def test_an_attack_in_train_mode_leaves_tracked_thresholds_alone():
+    spec = {"name": "mlp", "widths": [8], "activation": {"name": "shifted-relu", "density": 0.2}}
+    model = build_model(spec, input_shape=(1, 4, 4), num_classes=3, seed=0).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x, y = torch.rand(8, 1, 4, 4, generator=stream(0)), torch.zeros(8, dtype=torch.int64)
+    PGD(0.1, steps=3, mode="train")(model, x, y, stream(1))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model(x)
+    assert any(not torch.equal(value, before[n]) for n, value in model.state_dict().items())

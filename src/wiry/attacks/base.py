@@ -19,8 +19,6 @@ Mode = Literal["eval", "train", "as-is"]
 Label = Literal["true", "predicted"]
 Forward = Callable[[Tensor], Tensor]
 
-_TRACKING = nn.modules.batchnorm._NormBase  # batch and instance norm: what has running statistics
-
 
 class Attack(Protocol):
     """Images in, worse images out.
@@ -70,14 +68,14 @@ def attacking(model: nn.Module, mode: Mode) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     unfrozen = [p for p in model.parameters() if p.requires_grad]
-    tracking: list[_TRACKING] = []
+    tracking: list[nn.Module] = []
     try:
         if mode != "as-is":
             model.train(mode == "train")
         for module, _ in modes:
-            if isinstance(module, _TRACKING) and module.training and module.track_running_stats:
+            if module.training and getattr(module, "track_running_stats", False):
                 tracking.append(module)
-                module.track_running_stats = False
+                module.track_running_stats = False  # type: ignore[assignment] # norms have it
         for parameter in unfrozen:
             parameter.requires_grad_(False)
         with torch.enable_grad():
@@ -86,7 +84,7 @@ def attacking(model: nn.Module, mode: Mode) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         for module in tracking:
-            module.track_running_stats = True
+            module.track_running_stats = True  # type: ignore[assignment] # as before
         for parameter in unfrozen:
             parameter.requires_grad_(True)
 
