@@ -28,6 +28,7 @@ EVERYTHING = set(ALLOWED) | {
     "cli_compare",
     "cli_evaluate",
     "cli_inspect",
+    "cli_options",
 }
 TORCH_FREE_CORE = {"wiry.core.errors", "wiry.core.files"}
 

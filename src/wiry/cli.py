@@ -14,7 +14,20 @@ import typer
 
 from wiry.cli_compare import comparison
 from wiry.cli_evaluate import evaluation
-from wiry.cli_inspect import Set, inspection
+from wiry.cli_inspect import inspection
+from wiry.cli_options import (
+    CORES,
+    Data,
+    DenseRecipe,
+    Device,
+    Eps,
+    Json,
+    Model,
+    Norm,
+    Out,
+    Set,
+    Workers,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -28,21 +41,14 @@ app.add_typer(evaluation)
 app.add_typer(inspection)
 app.add_typer(comparison)
 
-CORES = os.cpu_count() or 1
-Out = Annotated[Path, typer.Option(help="Folder for runs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-
 
 @app.command()
 def search(
-    recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe; its first stage is the dense training.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set [default: digits].")] = None,
-    model: Annotated[str | None, typer.Option(help="Model, if not the recipe's.")] = None,
-    eps: Annotated[str | None, typer.Option(help="Attack budget, such as 0.15 or 8/255.")] = None,
-    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1.")] = None,
+    recipe: DenseRecipe = None,
+    data: Data = None,
+    model: Model = None,
+    eps: Eps = None,
+    norm: Norm = None,
     methods: Annotated[
         str, typer.Option(help="Methods with commas; see `wiry list method`.")
     ] = "one-shot,lottery",
@@ -63,7 +69,7 @@ def search(
         int | None, typer.Option(help="Epochs of sparse stages [default: as dense].")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time to spend, such as 10m.")] = None,
-    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes; 0: this one.")] = CORES,
+    workers: Workers = CORES,
     out: Out = Path("runs"),
     set_: Set = None,
     device: Device = "cpu",

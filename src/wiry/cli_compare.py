@@ -1,26 +1,35 @@
 """The command that sets methods side by side."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wiry.cli_inspect import Set
+from wiry.cli_options import (
+    CORES,
+    Data,
+    DenseRecipe,
+    Device,
+    Eps,
+    Json,
+    Model,
+    Norm,
+    Out,
+    Set,
+    Workers,
+)
 
 comparison = typer.Typer()
 
 
 @comparison.command()
 def compare(
-    recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe; its first stage is the dense training.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set [default: digits].")] = None,
-    model: Annotated[str | None, typer.Option(help="Model, if not the recipe's.")] = None,
-    eps: Annotated[str | None, typer.Option(help="Attack budget, such as 0.15 or 8/255.")] = None,
-    norm: Annotated[str | None, typer.Option(help="linf, l2 or l1.")] = None,
+    recipe: DenseRecipe = None,
+    data: Data = None,
+    model: Model = None,
+    eps: Eps = None,
+    norm: Norm = None,
     methods: Annotated[
         str,
         typer.Option(
@@ -37,15 +46,11 @@ def compare(
     sparse_epochs: Annotated[
         int | None, typer.Option(help="Epochs a method gets after it [default: as dense].")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes; 0: this one.")] = (
-        os.cpu_count() or 1
-    ),
-    out: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("runs"),
+    workers: Workers = CORES,
+    out: Out = Path("runs"),
     set_: Set = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Train methods side by side at the same sparsities and say which wins where, how surely."""
     from rich.console import Console

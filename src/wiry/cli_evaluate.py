@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from wiry.cli_options import Device, Json
+
 evaluation = typer.Typer()
 
 
@@ -28,10 +30,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     num_samples: Annotated[int | None, typer.Option(min=1, help="First n images only.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Compute threads.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Attack a trained network and report clean and robust accuracy with intervals."""
     from wiry import console

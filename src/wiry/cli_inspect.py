@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-inspection = typer.Typer()
+from wiry.cli_options import Set
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe field: a.b=c.")]
+inspection = typer.Typer()
 
 
 @inspection.command()

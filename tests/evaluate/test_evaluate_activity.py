@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from wiry.core.activity import activation_modules
 from wiry.core.errors import UserError
 from wiry.core.rng import stream
-from wiry.evaluate.activity import activation_modules, activation_sparsity
+from wiry.evaluate.activity import activation_sparsity
 from wiry.models.base import build_model
 
 

@@ -33,7 +33,7 @@ def trained_like(name):
 def test_a_folded_copy_has_the_same_logits(name):
     model, x = trained_like(name)
     before = copy.deepcopy(model.state_dict())
-    private, num_folded = folded(model)
+    private, num_folded = folded(model, x)
     assert num_folded == NORMS[name]
     assert not any(isinstance(m, nn.BatchNorm2d) for m in private.modules())
     wanted = model(x).detach()
@@ -58,9 +58,23 @@ class Depends(Forks):
         return features.mean((2, 3)) * (2 if features.sum() > 0 else 3)
 
 
+class Noisy(Forks):
+    """Tracing would turn the noise into a constant, and the attack would learn it by heart."""
+
+    def forward(self, x):
+        features = self.norm(self.layer(x))
+        return features.mean((2, 3)) + torch.randn(2)
+
+
+def test_noise_that_a_network_draws_is_not_frozen():
+    model, x = Noisy().eval(), torch.rand(4, *SHAPE)
+    private, num_folded = folded(model, x)
+    assert num_folded == 0 and not torch.equal(private(x), private(x))
+
+
 @pytest.mark.parametrize("kind", [Forks, Depends])
 def test_what_cannot_be_folded_is_copied_as_it_is(kind):
     model, x = kind().eval(), torch.rand(4, *SHAPE)
-    private, num_folded = folded(model)
+    private, num_folded = folded(model, x)
     assert num_folded == 0 and private is not model
     assert torch.equal(private(x), model(x))

@@ -6,10 +6,10 @@ import torch.fx
 from torch import Tensor, nn
 
 from wiry.attacks.pgd import PGD
+from wiry.core.activity import activation_modules
 from wiry.core.errors import UserError
 from wiry.core.registry import registry
 from wiry.core.rng import stream
-from wiry.evaluate.activity import activation_modules
 from wiry.models.activations import TrackedThreshold, keep_winners
 from wiry.models.base import build_model
 

@@ -2,33 +2,12 @@
 
 import pytest
 import torch
+from tests.sparsify.by_hand import begin, step
 from torch import nn
 
 from wiry.core.mask import density, num_alive
 from wiry.core.state import SparseState
 from wiry.sparsify.flying_bird import FlyingBird, FlyingBirdPlus
-
-
-def begin(method, *, total_steps):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 10))
-    state = SparseState(total_steps=total_steps, generator=torch.Generator().manual_seed(0))
-    method.setup(model, state)
-    state.mask.apply_(model)
-    return model, state
-
-
-def step(method, model, state, *, shift=0.0):
-    """Take one step: gradients of ones, and random changes of the weights."""
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    method.after_backward(model, state)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=state.generator)
-            parameter.add_(noise * (parameter.grad != 0), alpha=shift)
-    method.after_step(model, state)
-    state.step += 1
 
 
 def num_grown(before, after):

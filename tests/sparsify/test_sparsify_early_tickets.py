@@ -2,39 +2,16 @@
 
 import pytest
 import torch
+from tests.sparsify.by_hand import begin, step
 from tests.train.tiny import tiny_recipe
-from torch import nn
 
 from wiry.core.mask import density
 from wiry.core.recipe import Recipe, Stage
 from wiry.core.registry import registry
-from wiry.core.state import SparseState
 from wiry.core.tensors import load_mask, load_tensors
 from wiry.sparsify.plan import plan
 from wiry.sparsify.robust_bird import RobustBird
 from wiry.train.stages import train
-
-
-def begin(method, *, total_steps):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 10))
-    state = SparseState(total_steps=total_steps, generator=torch.Generator().manual_seed(0))
-    method.setup(model, state)
-    state.mask.apply_(model)
-    return model, state
-
-
-def step(method, model, state, *, shift=0.0):
-    """Take one step: gradients of ones, and random changes of the weights."""
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    method.after_backward(model, state)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=state.generator)
-            parameter.add_(noise * (parameter.grad != 0), alpha=shift)
-    method.after_step(model, state)
-    state.step += 1
 
 
 def test_robust_bird_draws_the_ticket_at_the_first_check_that_sees_four_equal_masks():

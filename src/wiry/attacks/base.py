@@ -8,7 +8,7 @@ a pixel; that is in `projections.py`.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -66,16 +66,16 @@ def attacking(model: nn.Module, mode: Mode) -> Iterator[None]:
     Args:
         mode: "eval", "train", or "as-is" to leave every layer in its mode.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes: list[tuple[Any, bool]] = [(module, module.training) for module in model.modules()]
     unfrozen = [p for p in model.parameters() if p.requires_grad]
-    tracking: list[nn.Module] = []
+    tracking = []
     try:
         if mode != "as-is":
             model.train(mode == "train")
         for module, _ in modes:
             if module.training and getattr(module, "track_running_stats", False):
                 tracking.append(module)
-                module.track_running_stats = False  # type: ignore[assignment] # norms have it
+                module.track_running_stats = False
         for parameter in unfrozen:
             parameter.requires_grad_(False)
         with torch.enable_grad():
@@ -84,7 +84,7 @@ def attacking(model: nn.Module, mode: Mode) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         for module in tracking:
-            module.track_running_stats = True  # type: ignore[assignment] # as before
+            module.track_running_stats = True
         for parameter in unfrozen:
             parameter.requires_grad_(True)
 

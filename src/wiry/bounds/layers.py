@@ -5,6 +5,7 @@ not known here. Interval: a box `lower <= value <= upper`. Backward: a lower bou
 one row of coefficients for each specification is turned into a lower bound on the inputs.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Protocol
@@ -43,22 +44,22 @@ class Layer(Protocol):
         ...
 
 
-class Affine:
+class Affine(abc.ABC):
     """Base of the layers `linear(x) + bias` with one input; nothing is lost going backward."""
 
     bias: Tensor | None = None  # broadcasts against one image's output
 
+    @abc.abstractmethod
     def linear(self, x: Tensor) -> Tensor:
         """Return the output without the bias."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def absolute(self, x: Tensor) -> Tensor:
         """Return the output with the absolute values of the weights in place of the weights."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def adjoint(self, a: Tensor, shape: torch.Size) -> Tensor:
         """Return the transposed map of each image of `a`, one batch of inputs shaped `shape`."""
-        raise NotImplementedError
 
     def interval(self, *inputs: Interval) -> Interval:
         """See `Layer`. Source: Gowal et al. 2018, eq. 6."""

@@ -10,27 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wiry.core.errors import UserError
+from wiry.core.activity import activation_modules
 from wiry.evaluate.judge import device_of, frozen
-
-
-def activation_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules whose outputs are activations, by name: `nn.ReLU` and wiry's own.
-
-    Raises:
-        UserError: if there is none.
-    """
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ReLU) or getattr(module, "is_activation", False)
-    }
-    if not found:
-        raise UserError(
-            "the model has no activation module: nn.ReLU, or one with `is_activation = True`; "
-            "a torch.relu in its forward cannot be measured, so make it a module"
-        )
-    return found
 
 
 @torch.no_grad()

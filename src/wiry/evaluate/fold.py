@@ -6,19 +6,23 @@ before it. Attacks search on the copy, the network itself has the last word on w
 
 import copy
 
-from torch import fx, nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 _LAYERS = (nn.Conv2d, nn.Linear)
 
 
-def folded(model: nn.Module) -> tuple[nn.Module, int]:
+def folded(model: nn.Module, probe: Float[Tensor, "n c h w"]) -> tuple[nn.Module, int]:
     """Return a frozen copy of a network in eval mode, and how many batch norms were folded in it.
 
     A network that cannot be traced (its path depends on its values) is copied as it is, one that
-    cannot be copied is returned itself.
+    cannot be copied is returned itself. So is one whose folded copy says something else about the
+    probe than rounding explains: tracing would freeze noise that the network draws itself.
 
-    Differs from the network by rounding only.
+    Args:
+        probe: a few images.
     """
     try:
         private = copy.deepcopy(model).eval().requires_grad_(False)
@@ -34,7 +38,14 @@ def folded(model: nn.Module) -> tuple[nn.Module, int]:
     traced.delete_all_unused_submodules()
     traced.graph.lint()
     traced.recompile()
-    return traced.eval(), num_folded
+    same = _agree(model, traced.eval(), probe.to(next(private.parameters()).device))
+    return (traced, num_folded) if same else (private, 0)
+
+
+@torch.no_grad()
+def _agree(model: nn.Module, copy_of_it: nn.Module, probe: Tensor) -> bool:
+    wanted, found = model(probe), copy_of_it(probe)
+    return bool((found - wanted).abs().max() <= 1e-3 * wanted.abs().max())  # false for nan
 
 
 def _fold(traced: fx.GraphModule, node: fx.Node) -> bool:

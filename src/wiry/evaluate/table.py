@@ -165,7 +165,7 @@ def evaluate(
         if progress is not None:
             progress("clean", len(x), len(x), int(clean_correct.sum()))
         alive = clean_correct.clone()
-        searched, _ = folded(model) if attacks else (model, 0)
+        searched, _ = folded(model, x[:8]) if attacks else (model, 0)
         for attack in attacks:
             robust = alive.clone() if cascade else clean_correct.clone()
             job = Job(model, searched, attack, x, y, robust, examples, progress, found)

@@ -100,7 +100,8 @@ class ResNet18(Classifier):
         for i, block in enumerate(self.blocks):
             path = f"blocks.{i}"
             stage[2].append(f"{path}.conv1")
-            if len(block.shortcut) > 0:  # type: ignore[arg-type] # a Sequential
+            assert isinstance(block, BasicBlock)
+            if len(block.shortcut) > 0:
                 stage[2].append(f"{path}.shortcut.0")
                 groups.append(group_of(self, stage[0], writers=stage[1], readers=stage[2]))
                 stage = (path, [f"{path}.shortcut.0", f"{path}.shortcut.1"], [])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wiry.core.activity import activation_modules
 from wiry.core.batch import Batch, Loss
 from wiry.core.errors import UserError
 from wiry.core.registry import component, registry
@@ -89,16 +90,7 @@ class _Meter:
     """Sums up absolute activations while it watches."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.modules = [
-            module
-            for module in model.modules()
-            if isinstance(module, nn.ReLU) or getattr(module, "is_activation", False)
-        ]
-        if not self.modules:
-            raise UserError(
-                "objective 'activity': the model has no activation module: nn.ReLU, or one with "
-                "`is_activation = True`; make the torch.relu of its forward a module"
-            )
+        self.modules = list(activation_modules(model).values())
         self.sums: list[Tensor] = []
         self.count = 0
 

@@ -74,8 +74,10 @@ class Recorder:
         """Return what was recorded of a layer, one record for each of the loss's passes."""
         return self._taken[name]
 
-    def _after_forward(self, name: str, layer: nn.Module, given: tuple[Any], out: Tensor) -> None:
-        weight: Tensor = layer.weight  # type: ignore[assignment] # linear layers have one
+    def _after_forward(
+        self, name: str, layer: nn.Conv2d | nn.Linear, given: tuple[Any], out: Tensor
+    ) -> None:
+        weight = layer.weight
         if not (layer.training and out.requires_grad and weight.requires_grad):
             return
         self._found[name].clear()
