@@ -23,7 +23,7 @@ from torch import nn
 
 from wiry.attacks.fgsm import FGSM
 from wiry.attacks.pgd import PGD
-from wiry.attacks.presets import strongest
+from wiry.attacks.presets import autoattack
 from wiry.attacks.rfgsm import RFGSM
 from wiry.attacks.square import Square
 from wiry.core.mask import Mask, density
@@ -31,10 +31,10 @@ from wiry.core.recipe import Recipe
 from wiry.core.recipe_file import parse_recipe
 from wiry.core.rng import stream
 from wiry.core.run import Run
-from wiry.evaluate.activity import activation_sparsity
-from wiry.evaluate.distance import boundary_distances
-from wiry.evaluate.judge import adversarials, frozen, predict
-from wiry.evaluate.table import evaluate
+from wiry.evaluation.activity import activation_sparsity
+from wiry.evaluation.attacked import attack_images
+from wiry.evaluation.distance import boundary_distances
+from wiry.evaluation.judge import adversarials, frozen, predict
 from wiry.train.prepare import dataset_of
 from wiry.train.stages import load_stage, train
 
@@ -46,7 +46,7 @@ EPS_ONE_STEP = (0.05, 0.1, 0.15, 0.2, 0.3)
 EPS_PGD = (0.02, 0.05, 0.1)
 NUM_SLOW = 1000  # test images for PGD and DeepFool; the one-step attacks take all
 JUDGED = ("weights-1", "weights-0.12", "weights-0.005", "k-wta-0.25", "k-wta-0.03")
-NUM_JUDGED, EPS_JUDGED = 200, 0.05  # the strongest attacks wiry has, on some of the networks
+NUM_JUDGED, EPS_JUDGED = 200, 0.05  # AutoAttack, on some of the networks
 NUM_SQUARE, EPS_SQUARE = 300, 0.05  # the attack without gradients, against masking
 
 
@@ -170,14 +170,14 @@ def measure_all(out: Path) -> None:
 
 
 def judge_all(out: Path) -> None:
-    """Print how some of the networks stand the strongest attacks, as Markdown."""
+    """Print how some of the networks stand AutoAttack, as Markdown."""
     print("| stage | seed | clean | " + " | ".join(("APGD-CE", "APGD-T", "Square")), end="")
     print(" | worst case |\n|---|" + "---:|" * 6)
     for root in sorted(out.glob("inverted-u-*")):
         run = Run.open(root)
         for trained in (t for t in run.stages if t.name in JUDGED and run.is_done(t)):
             x, y = (half[:NUM_JUDGED] for half in dataset_of(run.recipe).split("test"))
-            table = evaluate(load_stage(run, trained)[0], x, y, strongest(EPS_JUDGED))
+            table = attack_images(load_stage(run, trained)[0], x, y, autoattack(EPS_JUDGED))
             shares = [table.clean_correct, *table.by_attack.values(), table.robust]
             cells = [trained.name, str(run.recipe.seed)]
             print("| " + " | ".join(cells + [f"{100 * s.mean():.1f}" for s in shares]) + " |")

@@ -1,7 +1,8 @@
 """The linear half of Guo et al. 2018: r_2 and r_inf of sparse classifiers of two MNIST digits.
 
 Logistic regression on pixels in [0, 1], made sparse by the size of its weights (the bias is fitted
-anew, the weights are not) or by an L1 penalty. r_2 and r_inf are exact; see `wiry.evaluate.linear`.
+anew, the weights are not) or by an L1 penalty. r_2 and r_inf are exact, see
+`wiry.evaluation.linear`.
 
     python benchmarks/inverted_u_linear.py OUT/linear.json [--digits 3,7]
 """
@@ -17,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from wiry.data.base import build_dataset
-from wiry.evaluate.linear import margins, r_2, r_inf
+from wiry.evaluation.linear import margins, r_2, r_inf
 
 EPS = (0.05, 0.1, 0.2)
 KEPT = (400, 200, 100, 50, 25, 12, 6, 3, 1)  # weights left of those of the dense classifier

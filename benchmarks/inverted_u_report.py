@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from wiry.evaluate.turning import turning_point
+from wiry.evaluation.turning import turning_point
 
 COLUMNS = ("clean", "fgsm-0.1", "rfgsm-0.1", "pgd-0.02", "pgd-0.05", "pgd-0.1", "square-0.05",
            "rho_2", "r_2")  # fmt: skip

@@ -33,5 +33,5 @@ run = wiry.train_recipe(recipe, Path("runs"))  # a second call finds it done
 model, mask = wiry.load_stage(run, "dense")
 
 x, y = wiry.build_dataset("digits").split("test")
-table = wiry.evaluate_model(model, x, y, [wiry.PGD(eps=0.15, steps=20)])
-print(f"{run.root}: clean {table.clean_correct.mean():.1%}, robust {table.robust.mean():.1%}")
+found = wiry.evaluate(model, x, y, [wiry.PGD(eps=0.15, steps=20)])
+print(f"{run.root}: clean {found.clean_accuracy:.1%}, robust {found.robust_accuracy:.1%}")

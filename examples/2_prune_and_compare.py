@@ -38,9 +38,9 @@ dataset = wiry.build_dataset("digits")
 x, y = dataset.split("test")
 for stage in ("dense", "sparse"):
     model, mask = wiry.load_stage(run, stage)
-    table = wiry.evaluate_model(model, x, y, [wiry.PGD(eps=0.15, steps=20)])
+    found = wiry.evaluate(model, x, y, [wiry.PGD(eps=0.15, steps=20)])
     counts = wiry.cost(model, mask, input_shape=dataset.input_shape)
     print(
-        f"{stage:7} {counts['nonzeros']:5,} weights, clean {table.clean_correct.mean():.1%}, "
-        f"robust {table.robust.mean():.1%}"
+        f"{stage:7} {counts['nonzeros']:5,} weights, clean {found.clean_accuracy:.1%}, "
+        f"robust {found.robust_accuracy:.1%}"
     )

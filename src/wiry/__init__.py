@@ -1,8 +1,8 @@
 """wiry: find, train, judge and ship neural networks that are sparse and adversarially robust.
 
 The public names, each imported when it is first asked for, so that `import wiry` costs nothing and
-rooms stay free to import one another. The functions behind `wiry.train` and `wiry.evaluate` have
-longer names here, because those two are the rooms themselves.
+rooms stay free to import one another. What trains a recipe is called `train_recipe`, because
+`wiry.train` is the room itself.
 """
 
 import importlib
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from wiry.attacks.apgd import APGD
     from wiry.attacks.fgsm import FGSM
     from wiry.attacks.pgd import PGD
-    from wiry.attacks.presets import strongest
     from wiry.attacks.square import Square
     from wiry.core.batch import Batch, Loss
     from wiry.core.errors import UserError
@@ -22,9 +21,11 @@ if TYPE_CHECKING:
     from wiry.core.registry import component, registry
     from wiry.core.run import Run
     from wiry.data.base import Dataset, build_dataset
-    from wiry.evaluate.cost import cost
-    from wiry.evaluate.table import evaluate as evaluate_model
+    from wiry.evaluation.autoattack import AutoAttack
+    from wiry.evaluation.cost import cost
+    from wiry.evaluation.examination import evaluate
     from wiry.export.load import load
+    from wiry.export.sparse_file import save
     from wiry.report.page import write_report
     from wiry.sparsify.base import Sparsifier
     from wiry.train.stages import load_stage
@@ -34,6 +35,7 @@ __all__ = [
     "APGD",
     "FGSM",
     "PGD",
+    "AutoAttack",
     "Batch",
     "Dataset",
     "Loss",
@@ -46,13 +48,13 @@ __all__ = [
     "build_dataset",
     "component",
     "cost",
-    "evaluate_model",
+    "evaluate",
     "load",
     "load_recipe",
     "load_stage",
     "parse_recipe",
     "registry",
-    "strongest",
+    "save",
     "train_recipe",
     "write_report",
 ]
@@ -61,6 +63,7 @@ _PLACES = {
     "APGD": "wiry.attacks.apgd:APGD",
     "FGSM": "wiry.attacks.fgsm:FGSM",
     "PGD": "wiry.attacks.pgd:PGD",
+    "AutoAttack": "wiry.evaluation.autoattack:AutoAttack",
     "Batch": "wiry.core.batch:Batch",
     "Dataset": "wiry.data.base:Dataset",
     "Loss": "wiry.core.batch:Loss",
@@ -72,14 +75,14 @@ _PLACES = {
     "UserError": "wiry.core.errors:UserError",
     "build_dataset": "wiry.data.base:build_dataset",
     "component": "wiry.core.registry:component",
-    "cost": "wiry.evaluate.cost:cost",
-    "evaluate_model": "wiry.evaluate.table:evaluate",
+    "cost": "wiry.evaluation.cost:cost",
+    "evaluate": "wiry.evaluation.examination:evaluate",
     "load": "wiry.export.load:load",
     "load_recipe": "wiry.core.recipe_file:load_recipe",
     "load_stage": "wiry.train.stages:load_stage",
     "parse_recipe": "wiry.core.recipe_file:parse_recipe",
     "registry": "wiry.core.registry:registry",
-    "strongest": "wiry.attacks.presets:strongest",
+    "save": "wiry.export.sparse_file:save",
     "train_recipe": "wiry.train.stages:train",
     "write_report": "wiry.report.page:write_report",
 }

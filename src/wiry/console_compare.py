@@ -69,11 +69,21 @@ def closing_lines(outcome: dict[str, Any]) -> list[str]:
                 f"95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
             )
         lines.append(f"{line}; {len(column['tied'])} of the others tie with it.")
+    lines += [_finalist(row) for row in outcome.get("finalists", [])]
     found: dict[tuple[str, str], list[str]] = {}
     for cell in outcome["cells"]:
         for reason in cell["reasons"]:
             found.setdefault((cell["method"], reason), []).append(percent(cell["sparsity"]))
     return lines + [f"{m} at {', '.join(where)}: {reason}" for (m, reason), where in found.items()]
+
+
+def _finalist(row: dict[str, Any]) -> str:
+    low, high = row["robust_interval"]
+    where = f" at {percent(row['sparsity'])} sparsity" if row["sparsity"] else ""
+    return (
+        f"{row['protocol']}: {row['method']}{where}, robust {percent(row['robust_accuracy'])} "
+        f"({100 * low:.1f} to {100 * high:.1f}; screened {percent(row['screened_accuracy'])})."
+    )
 
 
 def _count(outcome: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ def no_work():
     patch = pytest.MonkeyPatch()
     patch.setattr("wiry.sweep.search.Search.__init__", start)
     patch.setattr("wiry.core.run.Run.lock", start)
+    patch.setattr("wiry.sweep.evaluate_command.run_evaluation", start)
     patch.setattr("torch.set_num_threads", lambda number: None)
     yield
     patch.undo()

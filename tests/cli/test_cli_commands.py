@@ -43,7 +43,7 @@ def test_set_makes_another_run(tiny, tmp_path, capsys):
     assert printed["stages"]["sparse"]["cost"]["mask_density"] == pytest.approx(0.25, abs=0.001)
 
 
-def test_evaluate_measures_a_stage_under_one_attack(tiny, capsys):
+def test_evaluation_measures_a_stage_under_one_attack(tiny, capsys):
     _, _, made = tiny
     arguments = ["evaluate", str(made.root), "--stage", "dense", "--attack", "fgsm", "--json"]
     arguments += ["--eps", "8/255", "--num-samples", "20", "--split", "validation"]
@@ -55,7 +55,7 @@ def test_evaluate_measures_a_stage_under_one_attack(tiny, capsys):
     assert "dense" in capsys.readouterr().out
 
 
-def test_evaluate_takes_eps_from_the_training_and_the_last_stage(tiny, capsys):
+def test_evaluation_takes_eps_from_the_training_and_the_last_stage(tiny, capsys):
     _, _, made = tiny
     write_to = ["evaluate", str(made.root), "--attack", "screen", "--num-samples", "10", "--json"]
     assert run([*write_to, "--stage", "dense"]) == 0
@@ -75,7 +75,7 @@ def test_evaluate_takes_eps_from_the_training_and_the_last_stage(tiny, capsys):
         (["--eps", "0.1", "--device", "cuda:99"], "cuda:99"),
     ],
 )
-def test_evaluate_refuses_in_one_line(arguments, expected, tiny, capsys):
+def test_evaluation_refuses_in_one_line(arguments, expected, tiny, capsys):
     _, _, made = tiny
     assert run(["evaluate", str(made.root), *arguments]) == 2
     err = capsys.readouterr().err

@@ -11,7 +11,7 @@ from wiry.core.batch import Batch
 from wiry.core.errors import UserError
 from wiry.core.registry import registry
 from wiry.core.rng import stream
-from wiry.evaluate.activity import activation_sparsity
+from wiry.evaluation.activity import activation_sparsity
 from wiry.objectives.activity import Activity
 from wiry.objectives.adversarial import Adversarial
 from wiry.objectives.free import Free

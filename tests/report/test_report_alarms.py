@@ -10,8 +10,8 @@ from report_sample_search import build_search
 
 from wiry.report.alarms import single_class
 from wiry.report.collect import collect_run
+from wiry.report.evaluations import Evaluation
 from wiry.report.page import write_report
-from wiry.report.records import Evaluation
 
 STAGES = [{"name": "dense"}, {"name": "sparse", "density": 0.2, "robust": 0.8}]
 LAST = "stages/2-sparse"

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from report_sample import write_json
+from report_sample_evaluation import flips, transfer, write_evaluation
 from report_sample_search import build_search
 
 from wiry.report.page import write_report
@@ -42,7 +44,7 @@ def test_a_browser_draws_every_chart_and_no_script_fails(tmp_path):
     done = browse(page, tmp_path / "profile", "--dump-dom")
     charts = page.read_text(encoding="utf-8").count('<figure class="chart"')
     drawn = re.findall(r'class="plot js-plotly-plot".*?</figure>', done.stdout, re.DOTALL)
-    assert charts == len(drawn) == 6
+    assert charts == len(drawn) == 7
     assert all('class="main-svg"' in chart for chart in drawn)
     assert done.stdout.count('class="point"') >= 18  # the candidates' markers among them
     assert "@series" not in re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
@@ -55,3 +57,15 @@ def test_a_browser_draws_every_chart_and_no_script_fails(tmp_path):
     assert pixels.shape[:2] == (2400, 1280)
     lower = pixels[1200:]  # below the texts and tables: the charts
     assert len(np.unique(lower.reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")
+def test_a_browser_draws_the_charts_of_an_evaluation(tmp_path):
+    root = write_evaluation(tmp_path / "evaluation-net-0a1b2c3d")
+    write_json(root / "flips.json", flips())
+    write_json(root / "transfer.json", transfer())
+    done = browse(write_report(root), tmp_path / "profile", "--dump-dom")
+    drawn = re.findall(r'class="plot js-plotly-plot".*?</figure>', done.stdout, re.DOTALL)
+    assert len(drawn) == 5  # attacks, curve, classes, flips, transfer
+    assert all('class="main-svg"' in chart for chart in drawn)
+    assert "CONSOLE" not in done.stderr

@@ -20,11 +20,12 @@ from wiry.core.files import read_json
 from wiry.core.mask import prunable
 from wiry.core.registry import registry
 from wiry.core.run import Run
-from wiry.evaluate.table import evaluate
-from wiry.evaluate.training_cost import flops_per_image, layer_shares, mean_density
+from wiry.evaluation.attacked import attack_images
+from wiry.evaluation.training_cost import flops_per_image, layer_shares, mean_density
 from wiry.models.base import build_model
 from wiry.sweep import compare as compare_room
-from wiry.sweep.compare import Comparison, chains
+from wiry.sweep.compare import Comparison
+from wiry.sweep.compare_entries import chains
 from wiry.sweep.compare_outcome import mean_ranks, paired_difference
 from wiry.sweep.compare_settings import compare_settings, density_path
 from wiry.sweep.pool import Pool
@@ -36,7 +37,11 @@ TINY = [
     "stages.0.epochs=8",
     "stages.0.objective.attack.steps=1",
 ]
-JUDGE = [{"name": "fgsm", "eps": 0.15}, {"name": "pgd", "eps": 0.15, "steps": 3}]
+JUDGE = [
+    {"name": "fgsm", "eps": 0.15},
+    {"name": "pgd", "eps": 0.15, "steps": 3},
+    {"name": "square", "eps": 0.15, "num_queries": 5},
+]
 ALONE = """
 import pathlib, sys, torch
 from tests.sweep.test_sweep_compare import Comparison, Pool, settings
@@ -258,5 +263,5 @@ def test_a_network_that_is_never_right_can_be_judged():
     model = build_model("mlp", input_shape=(1, 8, 8), num_classes=2, seed=0)
     x = torch.rand(4, 1, 8, 8)
     wrong = 1 - model.eval()(x).argmax(1)
-    table = evaluate(model, x, wrong, [registry("attack").build("fgsm")], seed=0)
+    table = attack_images(model, x, wrong, [registry("attack").build("fgsm")], seed=0)
     assert not table.clean_correct.any() and not table.robust.any()

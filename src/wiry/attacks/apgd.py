@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from wiry.attacks.apgd_l1 import SearchL1, start_l1
 from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
 from wiry.attacks.losses import cross_entropy, dlr, targeted_dlr
 from wiry.attacks.projections import Ball
+from wiry.attacks.targets import by_target, check_rank, wrong_classes
 from wiry.core.draws import Draws
 from wiry.core.registry import registry
 
@@ -38,23 +40,29 @@ class APGD:
     """
 
     eps: float = 8 / 255  # radius of the ball, pixels in [0, 1]
-    norm: Norm = "linf"  # l1 is refused
+    norm: Norm = "linf"  # l1: see `apgd_l1.SearchL1`
     loss: APGDLoss = "ce"
     steps: int = 100
     restarts: int = 1
     num_targets: int = 9  # for "targeted-dlr": the likeliest wrong classes, at most all of them
+    target_rank: int | None = None  # of the wrong classes only this (0: the likeliest)
     num_passes: int = 1  # forward passes averaged in each look (EOT), for models that are random
 
     draws_per_image: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_ball(self.eps, self.norm, allowed=("linf", "l2"))
+        check_ball(self.eps, self.norm)
         check_counts(
             steps=self.steps,
             restarts=self.restarts,
             num_targets=self.num_targets,
             num_passes=self.num_passes,
         )
+        check_rank(self.target_rank)
+
+    def parts(self, num_classes: int) -> tuple["APGD", ...]:
+        """Return the searches towards one class each which, run in turn, are this attack."""
+        return by_target(self, num_classes) if self.loss == "targeted-dlr" else (self,)
 
     def __call__(
         self,
@@ -74,11 +82,12 @@ class APGD:
             standing = clean.argmax(1) == y
             for target in self._targets(clean, y):
                 for _ in range(self.restarts):
-                    start = Ball(x, self.norm, self.eps).draw(generator)
+                    start = self._start(x, generator)
                     places = standing.nonzero().squeeze(1)
                     if len(places) == 0:
                         return found
-                    search = _Search(model, self, x[places], y[places], target[places])
+                    kind = SearchL1 if self.norm == "l1" else _Search
+                    search = kind(model, self, x[places], y[places], target[places])
                     point, loss, fooled = search.run(start[places])
                     better = fooled | (loss > found_loss[places])
                     chosen = places[better]
@@ -86,12 +95,15 @@ class APGD:
                     standing[places[fooled]] = False
         return found
 
+    def _start(self, x: Tensor, generator: torch.Generator | Draws) -> Tensor:
+        if self.norm == "l1":
+            return start_l1(x, self.eps, generator)
+        return Ball(x, self.norm, self.eps).draw(generator)
+
     def _targets(self, clean: Tensor, y: Tensor) -> list[Tensor]:
         if self.loss != "targeted-dlr":
             return [y]
-        others = clean.scatter(1, y[:, None], -torch.inf)
-        count = min(self.num_targets, clean.shape[1] - 1)
-        return list(others.topk(count, dim=1).indices.T)
+        return wrong_classes(clean, y, num_targets=self.num_targets, target_rank=self.target_rank)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -183,9 +195,8 @@ class _Search:
         self.last_loss = loss
         better = loss > self.best_loss
         self.best_loss = torch.where(better, loss, self.best_loss)
-        rows = better.view(-1, 1, 1, 1)
-        self.best = torch.where(rows, self.point, self.best)
-        self.best_gradient = torch.where(rows, gradient, self.best_gradient)
+        self.best[better] = self.point[better]
+        self.best_gradient[better] = gradient[better]
 
     def _adapt(self, gradient: Tensor, period: int) -> Tensor:
         """Halve the step and go back to the best point where progress stalled (conditions 1, 2)."""
@@ -200,9 +211,9 @@ class _Search:
         return torch.where(rows, self.best_gradient, gradient)
 
     def _move(self, gradient: Tensor, step: int) -> None:
-        stepped = self.ball.step_(self.point.clone(), gradient.clone(), self.size)
+        stepped = self.ball.step_(self.point.clone(), gradient, self.size)
         if step > 0:  # the first step has nothing before it
-            move = (stepped - self.point).mul_(_MOMENTUM)
-            move.add_(self.point - self.before, alpha=1 - _MOMENTUM)
-            stepped = self.ball.project_(move.add_(self.point))
+            # point + momentum (stepped - point) + (1 - momentum) (point - before)
+            stepped.mul_(_MOMENTUM).add_(self.point, alpha=2 * (1 - _MOMENTUM))
+            stepped = self.ball.project_(stepped.sub_(self.before, alpha=1 - _MOMENTUM))
         self.before, self.point = self.point, stepped

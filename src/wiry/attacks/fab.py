@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
+from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial, predict
 from wiry.attacks.hyperplane import onto_hyperplane
-from wiry.attacks.projections import Ball, lengths
+from wiry.attacks.projections import Ball, images_of, lengths, rows_of
+from wiry.attacks.targets import by_target, check_rank, wrong_classes
 from wiry.core.draws import Draws
 from wiry.core.registry import registry
 
@@ -26,10 +27,9 @@ class FAB:
     """Step onto the linearised boundary to another class, biased to the image; shrink what fools.
 
     Source: Croce and Hein 2020 (FAB), Algorithm 1, and its targeted form in AutoAttack. Differs: an
-    image leaves as soon as a point within `eps` fools, since AutoAttack asks for no more; one
-    forward pass tells whether the last point fools and gives the next step, where the original
-    takes two; the step onto the plane is found by Newton's method. Images that are misclassified
-    when clean are returned unchanged. The model is always in evaluation mode.
+    image leaves as soon as a point within `eps` fools, since AutoAttack asks for no more; the step
+    onto the plane is found by Newton's method. Images that are misclassified when clean are
+    returned unchanged. The model is always in evaluation mode.
     """
 
     eps: float = 8 / 255  # radius of the ball, pixels in [0, 1]
@@ -38,6 +38,7 @@ class FAB:
     restarts: int = 1  # the first starts at the image, others at a random point near it
     targeted: bool = True  # towards one class after the other; else always the nearest boundary
     num_targets: int = 9  # the likeliest wrong classes, at most all of them
+    target_rank: int | None = None  # of the wrong classes only this (0: the likeliest)
     bias: float = 0.1  # alpha_max: largest pull towards the image
     overshoot: float = 1.05  # eta: how far a step goes beyond the plane
     backward: float = 0.9  # beta: what is kept of the offset after a point that fools
@@ -47,11 +48,16 @@ class FAB:
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)
         check_counts(steps=self.steps, restarts=self.restarts, num_targets=self.num_targets)
+        check_rank(self.target_rank)
         if not (0 <= self.bias < 1 and self.overshoot >= 1 and 0 < self.backward < 1):
             raise ValueError(
                 f"need 0 <= bias < 1, overshoot >= 1 and 0 < backward < 1, got {self.bias:g}, "
                 f"{self.overshoot:g} and {self.backward:g}"
             )
+
+    def parts(self, num_classes: int) -> tuple["FAB", ...]:
+        """Return the searches towards one class each which, run in turn, are this attack."""
+        return by_target(self, num_classes) if self.targeted else (self,)
 
     def __call__(
         self,
@@ -86,40 +92,36 @@ class FAB:
         """Return the classes to go to, one an image; -1 stands for whichever is nearest."""
         if not self.targeted:
             return [torch.full_like(y, -1)]
-        others = clean.scatter(1, y[:, None], -torch.inf)
-        count = min(self.num_targets, clean.shape[1] - 1)
-        return list(others.topk(count, dim=1).indices.T)
+        return wrong_classes(clean, y, num_targets=self.num_targets, target_rank=self.target_rank)
 
     def _run(
         self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Run towards one class; images leave when they fool within the ball."""
         found, fooled = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        places, point = torch.arange(len(x), device=x.device), start.clone()
+        places, point = torch.arange(len(x), device=x.device), start
         for step in range(self.steps + 1):  # the last one only looks
-            lead, gradient, wrong = self._look(model, point, y, target, step < self.steps)
+            wrong = predict(model, point) != y
             won = wrong & (lengths(point - x, self.norm) <= self.eps)
             if bool(won.any()):
                 found[places[won]], fooled[places[won]] = point[won], True
-                places, point, x, y, target, lead, wrong = (
-                    value[~won] for value in (places, point, x, y, target, lead, wrong)
+                places, point, x, y, target, wrong = (
+                    value[~won] for value in (places, point, x, y, target, wrong)
                 )
-                gradient = gradient[~won]
             if len(places) == 0 or step == self.steps:
                 break
-            if bool(wrong.any()):  # fooled, but too far: back towards the image, look again there
-                back = (x + (point - x) * self.backward)[wrong]
-                point[wrong] = back
-                lead[wrong], gradient[wrong], _ = self._look(
-                    model, back, y[wrong], target[wrong], True
-                )
+            # what fools, but too far away, goes back towards the image
+            kept = torch.where(wrong, self.backward, 1.0).to(x).view(-1, 1, 1, 1)
+            point = torch.lerp(x, point, kept)
+            lead, gradient = self._look(model, point, y, target)
             point = self._move(point, x, lead, gradient)
         return found, fooled
 
+    @torch.no_grad()
     def _move(self, point: Tensor, x: Tensor, lead: Tensor, gradient: Tensor) -> Tensor:
         """Return the biased step onto the plane where the target draws level."""
-        flat, centre, normal = point.flatten(1), x.flatten(1), gradient.flatten(1)
-        from_centre = lead + (normal * (centre - flat)).sum(1)
+        flat, centre, normal = (rows_of(images, x) for images in (point, x, gradient))
+        from_centre = lead + torch.linalg.vecdot(normal, centre - flat)
         # the target lags by `lead` < 0, so the linear form must gain -lead
         ways = onto_hyperplane(
             torch.cat([flat, centre]),
@@ -127,27 +129,23 @@ class FAB:
             torch.cat([-lead, -from_centre]),
             self.norm,
         )
-        near, far = ways.chunk(2)
-        shape = point.shape
-        length, other = lengths(near.view(shape), self.norm), lengths(far.view(shape), self.norm)
+        (near, far), (length, other) = ways.chunk(2), lengths(ways, self.norm).chunk(2)
         pull = (length / (length + other).clamp_min(_TINY)).clamp_max(self.bias)[:, None]
-        mixed = (flat + self.overshoot * near) * (1 - pull) + (centre + self.overshoot * far) * pull
-        return mixed.clamp_(0, 1).view(shape)
+        mixed = torch.add(flat, near, alpha=self.overshoot)
+        mixed.lerp_(torch.add(centre, far, alpha=self.overshoot), pull)
+        return images_of(mixed.clamp_(0, 1), x)
 
     def _look(
-        self, model: nn.Module, point: Tensor, y: Tensor, target: Tensor, with_gradient: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the target's lead over the label, its gradient, and which images fool."""
-        point = point.detach().requires_grad_(with_gradient)
+        self, model: nn.Module, point: Tensor, y: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the target's lead over the label and its gradient."""
+        point = point.detach().requires_grad_()
         logits = model(point)
-        wrong = logits.argmax(1) != y
-        if not with_gradient:
-            return logits.new_zeros(len(y)), point.detach(), wrong
         if not self.targeted:
-            return *_nearest(logits, point, y, self.norm), wrong
-        lead = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
-        (gradient,) = torch.autograd.grad(lead.sum(), point)
-        return lead.detach(), gradient, wrong
+            return _nearest(logits, point, y, self.norm)
+        rise = torch.zeros_like(logits).scatter_(1, target[:, None], 1).scatter_(1, y[:, None], -1)
+        (gradient,) = torch.autograd.grad(logits, point, rise)
+        return torch.linalg.vecdot(logits.detach(), rise), gradient
 
 
 def _nearest(logits: Tensor, point: Tensor, y: Tensor, norm: str) -> tuple[Tensor, Tensor]:

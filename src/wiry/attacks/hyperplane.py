@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _TINY = 1e-12
+_TOLERANCE = 1e-6  # of what the linear form is to gain
 _ROUNDS = 40  # Newton's steps pass at least one corner each; a handful is what they take
 
 
@@ -27,27 +28,35 @@ def onto_hyperplane(
         gap: what the linear form is to gain.
         norm: "linf", "l2" or "l1".
     """
-    direction = (normal * gap.sign()[:, None]).sign()
-    room = torch.where(direction > 0, 1 - point, point).clamp_min_(0)
     slope, wanted = normal.abs(), gap.abs()
+    direction = normal.sign().mul_(gap.sign()[:, None])
+    room = (0.5 - point).mul_(direction).add_(0.5)  # 1 - point upwards, point downwards
     size = _l1(slope, room, wanted) if norm == "l1" else _newton(slope, room, wanted, norm)
-    return size * direction
+    return size.mul_(direction)
 
 
 def _newton(slope: Tensor, room: Tensor, wanted: Tensor, norm: str) -> Tensor:
     """Return the moves min(t, room) or min(t * slope, room) whose gain is `wanted`."""
-    speed = torch.ones_like(slope) if norm == "linf" else slope
-    t = wanted / (slope * speed).sum(1).clamp_min(_TINY)
+    gain = slope if norm == "linf" else slope.square()  # of a pixel that moves freely, for t = 1
+    t = wanted / gain.sum(1).clamp_min_(_TINY)
+    moves, free = torch.empty_like(room), torch.empty_like(room)
     for _ in range(_ROUNDS):
-        moves = torch.minimum(t[:, None] * speed, room)
-        missing = wanted - (slope * moves).sum(1)
-        free = (slope * speed * (moves < room)).sum(1)
-        going = (missing > 1e-6 * wanted) & (free > _TINY)
+        _moved(t, slope, room, norm, out=moves)
+        missing = wanted - torch.linalg.vecdot(slope, moves)
+        going = missing > _TOLERANCE * wanted
         if not bool(going.any()):
             break
-        t = torch.where(going, t + missing / free.clamp_min(_TINY), t)
-    out_of_reach = (slope * room).sum(1) < wanted
-    return torch.where(out_of_reach[:, None], room, torch.minimum(t[:, None] * speed, room))
+        rate = torch.linalg.vecdot(gain, torch.lt(moves, room, out=free))
+        if not bool((going & (rate > _TINY)).any()):  # the others are all the way at their bounds
+            break
+        t.add_(missing / rate.clamp_min_(_TINY))
+    return moves
+
+
+def _moved(t: Tensor, slope: Tensor, room: Tensor, norm: str, *, out: Tensor) -> Tensor:
+    if norm == "linf":
+        return torch.minimum(room, t[:, None], out=out)
+    return torch.minimum(room, torch.mul(slope, t[:, None], out=out), out=out)
 
 
 def _l1(slope: Tensor, room: Tensor, wanted: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class PGD:
             return ball.x.clone()
         # at the clean image itself the divergence is at its minimum and has no gradient
         noise = normal(ball.x.shape, ball.x, generator)
-        return ball.project_(noise.mul_(_TRADES_NOISE).add_(ball.x))
+        return ball.project_(ball.x + noise.mul_(_TRADES_NOISE))
 
     def _search(self, model: nn.Module, ball: Ball, point: Tensor, reference: Tensor) -> Tensor:
         if self.drop_fooled:
@@ -155,7 +155,7 @@ class PGD:
             point = self._search(model, ball.select(places), start[places], part)
             with torch.no_grad():
                 logits = model(point)
-                value = LOSSES[self.loss](logits, part)
+                value = LOSSES[self.loss](logits, part).to(best_loss)
             now = logits.argmax(1) != _labels(part)
             better = (now & ~was) | ((now == was) & (value > best_loss[places]))
             chosen = places[better]

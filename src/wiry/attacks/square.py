@@ -5,20 +5,23 @@ the model. The l2 form changes bumps in place of flat squares.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+import itertools
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
-from wiry.attacks.losses import margin
 from wiry.attacks.projections import Ball, lengths
+from wiry.attacks.random_search import climb
+from wiry.attacks.square_l1 import propose_l1, start_l1
 from wiry.core.draws import Draws, as_draws
 from wiry.core.registry import registry
 
 _TINY = 1e-12
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000, in the paper
+_BITS, _MASK = 40, (1 << 24) - 1  # the upper 24 bits of a draw say where a square lies
 _TILES = 5  # the l2 search starts from a grid of about 5 x 5 bumps
 
 
@@ -33,14 +36,15 @@ class Square:
     """
 
     eps: float = 8 / 255  # radius of the ball, pixels in [0, 1]
-    norm: Norm = "linf"  # l1 is refused
+    norm: Norm = "linf"
     num_queries: int = 5000
     p_init: float = 0.8  # share of the pixels in the first squares
 
     draws_per_image: ClassVar[bool] = True
+    uses_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_ball(self.eps, self.norm, allowed=("linf", "l2"))
+        check_ball(self.eps, self.norm)
         check_counts(num_queries=self.num_queries)
         if not 0 < self.p_init <= 1:
             raise ValueError(f"p_init must be above 0 and at most 1, got {self.p_init}")
@@ -56,53 +60,55 @@ class Square:
         x = x.detach()
         if is_trivial(self.eps, x):
             return x.clone()
-        search = self._search_linf if self.norm == "linf" else self._search_l2
         found, draws = x.clone(), as_draws(generator, x)
         with attacking(model, "eval"), torch.no_grad():
             places = (model(x).argmax(1) == y).nonzero().squeeze(1)
-            if len(places) > 0:
-                found[places] = search(model, x[places], y[places], draws.select(places))
+            if len(places) == 0:
+                return found
+            x, y, draws = x[places], y[places], draws.select(places)
+            start = self._start(x, draws)
+            propose = {"linf": self._linf, "l2": self._l2, "l1": self._l1}[self.norm]
+            found[places] = climb(
+                model,
+                x,
+                y,
+                start,
+                draws,
+                stages=self._stages(*x.shape[2:]),
+                propose=propose,
+                num_draws=x.shape[1] + (2 if self.norm == "linf" else 5),
+            )
         return found
 
-    def _search_linf(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
-        """Write one square of random signs at a time; take it back where it does not help."""
-        _, c, h, w = x.shape
-        best = (x + self.eps * draws.signs(c, 1, w).to(x)).clamp_(0, 1)
-        loss = margin(model(best), y)
-        going = _Going(best)
-        for query in range(1, self.num_queries):
-            if (fooled := loss > 0).any():  # a wrong class is strictly ahead
-                best, loss, x, y, draws = going.leave(fooled, best, loss, x, y, draws)
-            if len(y) == 0:
-                return going.found
-            side = self.side(query, h, w)
-            window = _Window(_corners(h - side, w - side, draws), side, c)
-            signs = draws.signs(c, 1, 1).to(x)
-            before = best[window.index]
-            best[window.index] = (x[window.index] + self.eps * signs).clamp_(0, 1)
-            tried = margin(model(best), y)
-            better = tried > loss
-            loss = torch.where(better, tried, loss)
-            kept = torch.where(better.view(-1, 1, 1, 1), best[window.index], before)
-            best[window.index] = kept
-        return going.end(best)
+    def _start(self, x: Tensor, draws: Draws) -> Tensor:
+        if self.norm == "l1":
+            return start_l1(x, self.eps, draws)
+        if self.norm == "l2":
+            return self._tiles(x, draws)
+        stripes = draws.signs(x.shape[1], 1, x.shape[3]).to(x)
+        return (x + self.eps * stripes).clamp_(0, 1)
 
-    def _search_l2(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
-        """Move bumps about: empty one window and put what it had, and a bump, into another."""
-        best = self._tiles(x, draws)
-        loss = margin(model(best), y)
-        going = _Going(best)
-        for query in range(1, self.num_queries):
-            if (fooled := loss > 0).any():
-                best, loss, x, y, draws = going.leave(fooled, best, loss, x, y, draws)
-            if len(y) == 0:
-                return going.found
-            point = self._propose_l2(x, best, query, draws)
-            tried = margin(model(point), y)
-            better = tried > loss
-            loss = torch.where(better, tried, loss)
-            best = torch.where(better.view(-1, 1, 1, 1), point, best)
-        return going.end(best)
+    def _stages(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Return runs of queries whose squares have one side, with their lengths."""
+        sides = [self.side(query, height, width) for query in range(1, self.num_queries)]
+        return [(side, len(list(run))) for side, run in itertools.groupby(sides)]
+
+    def _linf(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Tensor:
+        """Fill one square with random signs, one a channel."""
+        _, c, h, w = x.shape
+        _, by_channel, by_row, by_column = x.stride()
+        bits, reach = draws.integers(2 + c), torch.arange(max(side, c), device=x.device)
+        top = (bits[:, 0] >> _BITS & _MASK) * (h - side + 1) >> (64 - _BITS)
+        left = (bits[:, 1] >> _BITS & _MASK) * (w - side + 1) >> (64 - _BITS)
+        square = (reach[:side, None] * by_row + reach[:side] * by_column).view(-1, 1)
+        square = square + reach[:c] * by_channel  # places in memory, from the corner's
+        inside = (top * by_row + left * by_column)[:, None, None] + square
+        each = torch.arange(len(rows), device=x.device)
+        point, size = best[rows], c * h * w
+        values = _memory(x)[inside + (rows * size)[:, None, None]]
+        values += torch.where(bits[:, None, 2:] < 0, self.eps, -self.eps)
+        _memory(point)[inside + (each * size)[:, None, None]] = values.clamp_(0, 1)
+        return point
 
     def side(self, query: int, height: int, width: int) -> int:
         """Return the side of the square at a query, in pixels."""
@@ -121,9 +127,11 @@ class Square:
                 offset[:, :, top : top + side, left : left + side] = bumps * signs
         return self._onto_sphere(x, offset)
 
-    def _propose_l2(self, x: Tensor, best: Tensor, query: int, draws: Draws) -> Tensor:
+    def _l2(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Tensor:
+        """Empty one square and put what it had, and a bump, into another."""
+        x, best = x[rows], best[rows]
         _, c, h, w = x.shape
-        side = min(max(self.side(query, h, w) | 1, 3), h, w)  # odd, at least 3
+        side = min(max(side | 1, 3), h, w)  # odd, at least 3
         drawn = _Window(_corners(h - side, w - side, draws), side, c)
         emptied = _Window(_corners(h - side, w - side, draws), side, c)
         bumps = _bumps(side, x, draws)
@@ -143,26 +151,8 @@ class Square:
         scale = self.eps / lengths(offset, "l2").clamp_min(_TINY)
         return Ball(x, "l2", self.eps).project_(x + offset * scale.view(-1, 1, 1, 1))
 
-
-class _Going:
-    """Which images are still searched: the others have their fooling image in `found`."""
-
-    def __init__(self, start: Tensor) -> None:
-        self.found = start.clone()
-        self.places = torch.arange(len(start), device=start.device)
-
-    def leave(self, fooled: Tensor, best: Tensor, *others: Any) -> list[Any]:
-        """Take out the images that are fooled; return what is left of every argument."""
-        self.found[self.places[fooled]] = best[fooled]
-        going = ~fooled
-        self.places = self.places[going]
-        left = (v.select(going) if isinstance(v, Draws) else v[going] for v in (best, *others))
-        return list(left)
-
-    def end(self, best: Tensor) -> Tensor:
-        """Return the images found, with the best tries of those that were not fooled."""
-        self.found[self.places] = best
-        return self.found
+    def _l1(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Tensor:
+        return propose_l1(x[rows], best[rows], eps=self.eps, side=side, draws=draws)
 
 
 class _Window:
@@ -176,6 +166,11 @@ class _Window:
             (corners[:, :1] + reach)[:, None, :, None],
             (corners[:, 1:] + reach)[:, None, None, :],
         )
+
+
+def _memory(images: Tensor) -> Tensor:
+    """Return a view of the numbers one after the other, whichever dimension is the last."""
+    return images.as_strided((images.numel(),), (1,), images.storage_offset())
 
 
 def bump(height: int, width: int, like: Tensor) -> Float[Tensor, "height width"]:

@@ -18,6 +18,10 @@ class Diverged(UserError):
     """A training whose loss is not finite any more; a search counts it as a failure and goes on."""
 
 
+class NoGradient(UserError):
+    """A network that gives answers but no gradients was asked for one; checks that need it skip."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return `; closest: 'x'` for the known name nearest to `name`, else the known names."""
     known = sorted(known)

@@ -90,6 +90,7 @@ class Evaluation(Strict):
     """What is measured on finished stages."""
 
     attacks: list[_component("attack")] = []
+    measures: list[_component("measure")] = []
     split: Literal["validation", "test"] = "test"
     num_samples: int | None = Field(default=None, ge=1)
     stages: Literal["all", "last"] = "all"

@@ -217,6 +217,8 @@ _REGISTRIES = {
         Registry("method", "wiry.sparsify", context=("path", "dense", "epochs")),
         Registry("optimizer", "wiry.train"),
         Registry("average", "wiry.train"),
+        Registry("measure", "wiry.evaluation.measures"),
+        Registry("check", "wiry.evaluation.checks", context=("subject",)),
     )
 }
 

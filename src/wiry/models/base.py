@@ -111,6 +111,8 @@ def build_model(
     """
     with global_seed(seed, *names):
         model = registry("model").build(spec, input_shape=input_shape, num_classes=num_classes)
+    spec = registry("model").normalize(spec)
+    model.built_from = dict(model=spec, input_shape=[*input_shape], num_classes=num_classes)
     if statistics is not None and getattr(model, "normalizes", True):
         model.normalize.set_(*statistics)
     return model

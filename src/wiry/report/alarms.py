@@ -7,8 +7,10 @@ that predict one class only.
 
 from collections.abc import Sequence
 
-from wiry.report.collect import number
-from wiry.report.records import Evaluation, RunData, SearchData, StageData
+from wiry.report.doubts import alarms_of
+from wiry.report.evaluations import Evaluation
+from wiry.report.reading import number
+from wiry.report.records import RunData, SearchData, StageData, is_judged_alike
 
 
 def run_alarms(run: RunData, found: Sequence[str]) -> list[str]:
@@ -30,7 +32,28 @@ def run_alarms(run: RunData, found: Sequence[str]) -> list[str]:
         if row.get("alarm")
     ]
     one = [text for stage in run.stages for text in _one_class(stage, stage.name)]
-    return [*warnings, *told, *one]
+    judged = _judged(run)
+    doubts = [text for stage in judged for text in alarms_of(stage.evaluation, stage.name)]
+    evaluations = [stage.evaluation for stage in judged if stage.evaluation]
+    if len(evaluations) == 2 and not is_judged_alike(*evaluations):
+        doubts.append(
+            f"{judged[1].name} was not judged as {judged[0].name} was (other images or attacks): "
+            "do not compare their accuracies."
+        )
+    return [*doubts, *warnings, *told, *one]
+
+
+def _judged(run: RunData) -> list[StageData]:
+    """Return the stages whose accuracies the page compares, the last one first."""
+    found = [run.last, run.dense if run.dense is not run.last else None]
+    return [stage for stage in found if stage]
+
+
+def evaluation_alarms(evaluation: Evaluation, notes: Sequence[str]) -> list[str]:
+    """Return the warnings of an evaluation's page; `notes` are on what could not be read."""
+    predicted = single_class(evaluation)
+    one = [] if predicted is None else [f"It predicts one class only ({predicted!r})."]
+    return [*alarms_of(evaluation), *notes, *one]
 
 
 def search_alarms(
@@ -38,11 +61,14 @@ def search_alarms(
 ) -> list[str]:
     """Return the warnings of a search's page; `found` are the notes on its example images."""
     warnings = [*search.warnings, *found]
+    doubts: list[str] = []
     if stage and search.subject:
+        doubts += alarms_of(stage.evaluation, search.subject.method)
         warnings += _one_class(stage, search.subject.method)
     if dense and (stage is None or dense.folder != stage.folder):
+        doubts += alarms_of(dense.evaluation, "dense")
         warnings += _one_class(dense, "dense")
-    return warnings
+    return [*doubts, *warnings]
 
 
 def _one_class(stage: StageData, name: str) -> list[str]:

@@ -3,12 +3,10 @@
 The form is that of `plots`.
 """
 
-from wiry.report.collect import number
-from wiry.report.plots import Plot, label
-from wiry.report.records import Evaluation
+from wiry.report.evaluations import Evaluation
+from wiry.report.plots import CATEGORIES, Plot, label
+from wiry.report.reading import number
 from wiry.report.words import count, percent
-
-_CATEGORIES = {"autorange": "reversed", "automargin": True, "type": "category", "showgrid": False}
 
 
 def layer_plot(evaluation: Evaluation) -> Plot | None:
@@ -34,7 +32,7 @@ def layer_plot(evaluation: Evaluation) -> Plot | None:
     ticks = {"tickvals": [0, 20, 40, 60, 80, 100]} if largest > 60 else {}
     layout = {
         "xaxis": {"title": {"text": "weights left (%)"}, "range": [0, 1.5 * largest]} | ticks,
-        "yaxis": _CATEGORIES,
+        "yaxis": CATEGORIES,
         "bargap": 0.35,
     }
     alt = "Weights left per layer: " + "; ".join(
@@ -73,7 +71,7 @@ def class_plot(evaluation: Evaluation, most: int = 20) -> Plot | None:
         "barmode": "group",
         "bargap": 0.3,
         "xaxis": {"title": {"text": "accuracy (%)"}, "range": [0, 100]},
-        "yaxis": _CATEGORIES,
+        "yaxis": CATEGORIES,
     }
     caption = "The share of each class's images that is classified correctly."
     if len(rows) > most:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from wiry.core.errors import UserError
-from wiry.report.collect import collect_run, interval, number, objects, read_object
+from wiry.report.collect import collect_run
+from wiry.report.reading import interval, number, objects, read_object
 from wiry.report.records import Row, RunData, SearchData, component_name
 
 

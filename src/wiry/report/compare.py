@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wiry.core.errors import UserError
-from wiry.report.collect import interval, number, objects, read_object
-from wiry.report.records import Interval
+from wiry.report.evaluations import Interval
+from wiry.report.reading import interval, number, objects, read_object
 
 DENSE = "dense"
 

@@ -1,14 +1,22 @@
 """The page of a comparison: which method wins where, how surely, and at what cost."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wiry.report.compare import Column, CompareData, collect_comparison
 from wiry.report.compare_heat import heat_plot
+from wiry.report.compare_judged import (
+    Judged,
+    curve_section,
+    judging_warnings,
+    protocol_text,
+    read_judged,
+)
 from wiry.report.compare_plots import cost_plots, lines_plot
-from wiry.report.compare_tables import full_table, winner_table
+from wiry.report.compare_tables import finalist_table, full_table, winner_table
 from wiry.report.parts import Section, chart
-from wiry.report.verdict import Tile, Verdict
+from wiry.report.verdict_parts import Tile, Verdict
 from wiry.report.words import (
     SPACE,
     duration,
@@ -22,8 +30,11 @@ from wiry.report.words import (
 def comparison_context(root: Path) -> dict[str, Any]:
     """Return what the template needs for the page of a comparison."""
     data = collect_comparison(root)
+    judged = read_judged(data)
     name = f"{data.text('model')} on {data.text('data')}"
     sections = [Section("winners", "Which method wins where", winner_table(data))]
+    if finalists := finalist_table(data):
+        sections.append(Section("finalists", "The winners under all attacks", finalists))
     if heat := heat_plot(data):
         sections.append(
             Section(
@@ -37,6 +48,8 @@ def comparison_context(root: Path) -> dict[str, Any]:
         )
     if lines := lines_plot(data):
         sections.append(Section("lines", lines.title, plots=[chart(lines)]))
+    if curves := curve_section(data, judged):
+        sections.append(curves)
     if costs := cost_plots(data):
         charts = [chart(plot, position) for position, plot in enumerate(costs)]
         sections.append(Section("costs", "What robustness costs to train", plots=charts))
@@ -46,8 +59,8 @@ def comparison_context(root: Path) -> dict[str, Any]:
     return {
         "title": f"{name} \N{EN DASH} wiry comparison",
         "kicker": f"Comparison {data.root.resolve().name}",
-        "warnings": warnings_of(data),
-        "verdict": comparison_verdict(data),
+        "warnings": [*judging_warnings(judged), *warnings_of(data)],
+        "verdict": comparison_verdict(data, judged),
         "sections": sections,
     }
 
@@ -67,9 +80,12 @@ READING = (
 )
 
 
-def comparison_verdict(data: CompareData) -> Verdict:
+def comparison_verdict(data: CompareData, judged: Sequence[Judged] = ()) -> Verdict:
     """Write the verdict: the winners, how sure they are, and the setting."""
     won = [column for column in data.columns if column.winner]
+    protocol = protocol_text(judged)
+    attacks = data.text("judge").removeprefix("screened: ") if protocol else data.text("judge")
+    by = (protocol, f"{attacks} (worst case an image)")
     facts = [
         ("Network", f"{data.text('model')} on {data.text('data')}"),
         ("Compared", _compared(data)),
@@ -78,7 +94,7 @@ def comparison_verdict(data: CompareData) -> Verdict:
             f"{data.text('train')}; {data.raw.get('dense_epochs')} epochs dense, "
             f"{data.raw.get('sparse_epochs')} after",
         ),
-        ("Judged by", f"{data.text('judge')} (worst case an image)"),
+        ("Judged by", ": ".join(part for part in by if part)),
     ]
     ranked = [m for m in data.by_rank if m in data.ranks][:3]
     if ranked:

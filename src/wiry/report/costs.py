@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from wiry.report.evaluations import Evaluation
 from wiry.report.parts import Cell, Section, Table, TableLine
-from wiry.report.records import Evaluation
 from wiry.report.words import MISSING, count, percent, quantity
 
 Cost = dict[str, Any]
@@ -32,6 +32,11 @@ def _quantity(key: str, unit: str) -> Callable[[Cost], str]:
     return lambda cost: quantity(cost.get(key), unit)
 
 
+def _flops(key: str) -> Callable[[Cost], str]:
+    """Write operations; none at all means that the network's layers could not be counted."""
+    return lambda cost: quantity(cost.get(key), "FLOP") if cost.get("flops_dense") else MISSING
+
+
 def _sparsity_of_all(cost: Cost) -> str:
     if not {"nonzeros", "prunable", "parameters"} <= cost.keys() or not cost["parameters"]:
         return MISSING
@@ -48,8 +53,8 @@ _LINES: tuple[tuple[str, str, Callable[[Cost], str]], ...] = (
     ("Sparsity of the values", "prunable weights equal to 0", _sparsity("nonzero_density")),
     ("Sparsity of all parameters", "biases and normalisation too", _sparsity_of_all),
     ("Dead units", "with no weight coming in", _dead_units),
-    ("Arithmetic", "per image, zeros skipped", _quantity("flops_sparse", "FLOP")),
-    ("Arithmetic, dense code", "per image", _quantity("flops_dense", "FLOP")),
+    ("Arithmetic", "per image, zeros skipped", _flops("flops_sparse")),
+    ("Arithmetic, dense code", "per image", _flops("flops_dense")),
     ("Size, sparse", "non-zero values, a bit a place", _quantity("bytes_sparse", "B")),
     ("Size, dense", "every value", _quantity("bytes_dense", "B")),
 )

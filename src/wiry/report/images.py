@@ -6,11 +6,12 @@ Images become PNG files inside the page (base64), written by the few lines below
 import base64
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from wiry.report.records import Examples
+from wiry.report.evaluations import Examples
 
 _MAX_SIDE = 160
 """Larger images are thinned out: 16 examples of 3 images each must not make the page heavy."""
@@ -27,10 +28,18 @@ class Card:
     clean_prediction: str
     adversarial_prediction: str
     magnification: int
+    distance: str = ""
 
 
-def cards(examples: Examples, class_names: list[str]) -> list[Card]:
-    """Return one card per example; the change is magnified so that its largest value is visible."""
+def cards(
+    examples: Examples, class_names: list[str], write: Callable[[float], str] = str
+) -> list[Card]:
+    """Return one card per example; the change is magnified so that its largest value is visible.
+
+    Args:
+        write: how a distance reads, for examples that have one.
+    """
+    distance = examples.distance
 
     def name(position: int) -> str:
         return class_names[position] if 0 <= position < len(class_names) else f"class {position}"
@@ -49,6 +58,7 @@ def cards(examples: Examples, class_names: list[str]) -> list[Card]:
                 clean_prediction=name(int(examples.clean_prediction[index])),
                 adversarial_prediction=name(int(examples.adversarial_prediction[index])),
                 magnification=times,
+                distance="" if distance is None else write(float(distance[index])),
             )
         )
     return found

@@ -1,7 +1,8 @@
 """Writes `report.html`: one page that holds all it needs and opens without a network.
 
-The page is made from a run or a search directory with the template, style sheet and script in
-`templates/`. What comes from files is escaped; the page's own policy forbids outside loads.
+The page is made from the directory of a run, a search, a comparison or an evaluation, with the
+template, style sheet and script in `templates/`. What comes from files is escaped; the page's own
+policy forbids outside loads.
 """
 
 from pathlib import Path
@@ -14,10 +15,12 @@ from plotly.offline import get_plotlyjs
 from wiry.core.files import write_atomic
 from wiry.report.alarms import run_alarms, search_alarms
 from wiry.report.collect import collect_run, is_search
+from wiry.report.collect_folder import is_evaluation
 from wiry.report.collect_search import collect_search
 from wiry.report.compare import is_comparison
 from wiry.report.compare_page import comparison_context
 from wiry.report.curves import curve_plots, early_stop_plots, stage_plot, weight_plots
+from wiry.report.evaluation_page import evaluation_context
 from wiry.report.parts import Section, chart
 from wiry.report.plots import density_plot
 from wiry.report.records import Row, RunData, SearchData, StageData
@@ -40,7 +43,10 @@ _TEMPLATES = Environment(
 
 
 def write_report(root: Path) -> Path:
-    """Write `root/report.html` for a run, a search or a comparison and return its path.
+    """Write `root/report.html` for a run, a search, a comparison or an evaluation.
+
+    Returns:
+        Its path.
 
     Raises:
         UserError: if `root` is none of them.
@@ -48,6 +54,8 @@ def write_report(root: Path) -> Path:
     root = Path(root)
     if is_comparison(root):
         context = comparison_context(root)
+    elif is_evaluation(root) and not is_search(root):
+        context = evaluation_context(root)
     else:
         context = _search_context(root) if is_search(root) else _run_context(root)
     has_plots = any(section.plots for section in context["sections"])

@@ -29,23 +29,30 @@ class TableLine:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption; `numeric` are the columns set flush right."""
+    """A table with its caption; `numeric` are flush right, `narrow` is no wider than needed."""
 
     caption: str
     header: list[str]
     rows: list[TableLine]
     numeric: frozenset[int] = frozenset()
+    narrow: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; what is empty is left out."""
+    """A part of the page; what is empty is left out.
+
+    `lead` is a paragraph under the heading, `text` one above the cards; `details` are tables with
+    the line that unfolds each.
+    """
 
     id: str
     title: str
     table: Table | None = None
+    lead: str = ""
     table_first: bool = True
     summary: str = "The numbers as a table"
+    details: list[tuple[str, Table]] = field(default_factory=list)
     plots: list[dict[str, Any]] = field(default_factory=list)
     text: str = ""
     cards: list[Card] = field(default_factory=list)

@@ -17,6 +17,13 @@ from wiry.report.words import percent, percent_interval
 NUM_COLORS = 8
 NUM_RAMP = 8
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
+CATEGORIES: dict[str, Any] = {
+    "autorange": "reversed",
+    "automargin": True,
+    "type": "category",
+    "showgrid": False,
+}
+"""An axis of names, the first at the top."""
 DENSITY_TICKS: list[float] = [100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01]
 
 

@@ -1,46 +1,13 @@
-"""The plain records of a report: runs, stages, evaluations, searches.
+"""The plain records of a report: runs, stages, searches; those of an evaluation: `evaluations`.
 
 Nothing here reads files or imports torch. A value that was not measured or not found is None.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Images that were right when clean and wrong when attacked, as (n, c, h, w) in [0, 1]."""
-
-    clean: np.ndarray
-    adversarial: np.ndarray
-    label: np.ndarray
-    clean_prediction: np.ndarray
-    adversarial_prediction: np.ndarray
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation of one stage's network on one split."""
-
-    file: Path
-    split: str
-    num_samples: int
-    clean_accuracy: float
-    clean_interval: Interval | None = None
-    robust_accuracy: float | None = None
-    robust_interval: Interval | None = None
-    eps: float | None = None
-    norm: str | None = None
-    attack: str | None = None
-    attacks: list[dict[str, Any]] = field(default_factory=list)
-    class_names: list[str] = field(default_factory=list)
-    per_class: list[dict[str, Any]] = field(default_factory=list)
-    cost: dict[str, Any] = field(default_factory=dict)
+from wiry.report.evaluations import Evaluation, Interval
 
 
 @dataclass(frozen=True)
@@ -65,18 +32,29 @@ class StageData:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """The evaluation to report: test before validation, attacked before clean, most images."""
+        """The evaluation to report: test before validation, attacked before clean, most images.
+
+        Then most attacks, all attacks before screened ones, most measures.
+        """
         return max(self.evaluations, key=_weight, default=None)
 
 
-def _weight(evaluation: Evaluation) -> tuple[bool, bool, int, int]:
+def _weight(evaluation: Evaluation) -> tuple[bool, bool, int, int, bool, int]:
     attacked = evaluation.robust_accuracy is not None
     return (
         evaluation.split == "test",
         attacked,
         evaluation.num_samples,
         len(evaluation.attacks),
+        evaluation.screened is None,
+        len(evaluation.measures),
     )
+
+
+def is_judged_alike(one: Evaluation, other: Evaluation) -> bool:
+    """Say whether two networks met the same number of images and the same attacks."""
+    questions = [(e.split, e.num_samples, e.eps, e.norm, e.attack) for e in (one, other)]
+    return questions[0] == questions[1]
 
 
 @dataclass(frozen=True)
@@ -112,9 +90,16 @@ class RunData:
 
     @property
     def dense(self) -> StageData | None:
-        """The first stage with all its weights, if it was evaluated."""
+        """The first stage with all its weights, if it was evaluated.
+
+        Of several evaluations it has the ones that are like the last stage's, if there are any.
+        """
         full = (s for s in self.stages if s.evaluation and (s.density or 0) > 0.9995)
-        return next(full, None)
+        stage, last = next(full, None), self.last
+        if stage is None or last is None or stage is last or last.evaluation is None:
+            return stage
+        alike = [e for e in stage.evaluations if is_judged_alike(e, last.evaluation)]
+        return replace(stage, evaluations=alike) if alike else stage
 
     @property
     def last(self) -> StageData | None:

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from wiry.report.attacks import attack_section
 from wiry.report.bars import class_plot, layer_plot
-from wiry.report.collect import number, read_examples
+from wiry.report.collect_evaluation import read_examples
 from wiry.report.costs import cost_section
+from wiry.report.doubts import finding_section
+from wiry.report.evaluations import Evaluation, Interval
+from wiry.report.flips import beside_sections
 from wiry.report.images import cards
+from wiry.report.measures import measure_sections
 from wiry.report.parts import Cell, Section, Table, TableLine, chart
-from wiry.report.records import Evaluation, Interval, Row, RunData, SearchData, StageData
+from wiry.report.reading import number
+from wiry.report.records import Row, RunData, SearchData, StageData
 from wiry.report.words import MISSING, count, duration, percent, percent_interval
 
 _BADGES = {
@@ -92,14 +98,29 @@ _NONE = (None, None)
 def subject_sections(
     stage: StageData | None, dense: StageData | None, name: str, notes: list[str]
 ) -> list[Section]:
-    """Return layers, failures, classes and cost of the network that the page is about."""
+    """Return the sections on the network that the page is about."""
     evaluation = stage.evaluation if stage else None
     if evaluation is None:
         return []
-    found = [_layers(evaluation), _failures(evaluation, name, notes), _classes(evaluation)]
-    found.append(
-        cost_section(evaluation, dense.evaluation if dense and dense is not stage else None)
-    )
+    base = dense.evaluation if dense and dense is not stage else None
+    return evaluation_sections(evaluation, base, name, notes)
+
+
+def evaluation_sections(
+    evaluation: Evaluation, dense: Evaluation | None, name: str, notes: list[str]
+) -> list[Section]:
+    """Return what the page has on one evaluation: doubts first, cost last."""
+    found = [
+        finding_section(evaluation),
+        attack_section(evaluation),
+        *measure_sections(evaluation, dense, notes, security=True),
+        _failures(evaluation, name, notes),
+        _classes(evaluation),
+        *measure_sections(evaluation, dense, notes, security=False),
+        *beside_sections(evaluation.file.parent, notes),
+        _layers(evaluation),
+        cost_section(evaluation, dense),
+    ]
     return [section for section in found if section]
 
 

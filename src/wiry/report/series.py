@@ -14,7 +14,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from wiry.report.records import Evaluation, Row, RunData, SearchData, StageData
+from wiry.report.evaluations import Evaluation
+from wiry.report.records import Row, RunData, SearchData, StageData
 
 PAPER_DENSITIES = (1.0, 0.513, 0.169, 0.087, 0.036, 0.018)
 """The densities shown by Cosentino et al. 2019 (arXiv 1912.02386), figures 1-12."""

@@ -1,74 +1,18 @@
 """The verdict in plain sentences: what was found, how good it is, how sure, where it lies."""
 
-from dataclasses import dataclass, field
-from typing import Literal
-
-from wiry.report.records import Evaluation, Interval, Row, RunData, SearchData, StageData
-from wiry.report.words import (
-    MISSING,
-    SPACE,
-    count,
-    duration,
-    eps_text,
-    norm_text,
-    percent,
-    percent_interval,
-    percent_spread,
-    points,
+from wiry.report.evaluations import Evaluation
+from wiry.report.records import Row, RunData, SearchData
+from wiry.report.verdict_parts import (
+    Verdict,
+    accuracies,
+    budget,
+    keeps,
+    measured,
+    sureness,
+    test_facts,
+    tiles,
 )
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One key figure with its interval and the dense network's."""
-
-    title: str
-    value: str
-    interval: str
-    baseline: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the page says first."""
-
-    tone: Literal["found", "not-found", "open"]
-    headline: str
-    lead: str
-    tiles: list[Tile] = field(default_factory=list)
-    facts: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Test numbers of one network, from a search's row or a stage's evaluation."""
-
-    density: float | None
-    nonzeros: float | None
-    prunable: float | None
-    clean: float | None
-    clean_interval: Interval | None
-    robust: float | None
-    robust_interval: Interval | None
-
-
-def measured(source: Row | StageData | None, evaluation: Evaluation | None) -> Measured | None:
-    """Bring a row (with the evaluation of its run, if found) or a stage into one form."""
-    if source is None or (isinstance(source, StageData) and evaluation is None):
-        return None
-    cost = evaluation.cost if evaluation else {}
-    numbers = source if isinstance(source, Row) else evaluation
-    assert numbers is not None, "a stage without an evaluation has returned above"
-    nonzeros = source.nonzeros if isinstance(source, Row) else cost.get("nonzeros")
-    return Measured(
-        density=source.density,
-        nonzeros=nonzeros if nonzeros is not None else cost.get("nonzeros"),
-        prunable=cost.get("prunable"),
-        clean=numbers.clean_accuracy,
-        clean_interval=numbers.clean_interval,
-        robust=numbers.robust_accuracy,
-        robust_interval=numbers.robust_interval,
-    )
+from wiry.report.words import count, duration, percent, percent_spread
 
 
 def search_verdict(
@@ -82,21 +26,21 @@ def search_verdict(
     ours, base = measured(row, subject), measured(search.dense, dense)
     assert ours is not None, "the subject is a row"
     if search.winner:
-        tone, headline = "found", f"{network} {_keeps(ours)}."
+        tone, headline = "found", f"{network} {keeps(ours)}."
     else:
         tone = "not-found"
         limits = f": {search.thresholds_text}" if search.thresholds_text else ""
         headline = f"No sparse {network} meets the limits{limits}."
-        state = f"{state} The nearest, by {row.method}, {_keeps(ours)}.".strip()
-    accuracies = _accuracies(ours, base, _budget(row)) or _on_validation(row)
-    lead = " ".join(part for part in (state, accuracies) if part)
-    facts = [("Method", row.method), *_test_facts(row, subject)]
-    facts.append(("How sure", " ".join([*_sureness(ours, base), *_seeds(row)])))
+        state = f"{state} The nearest, by {row.method}, {keeps(ours)}.".strip()
+    numbers = accuracies(ours, base, budget(row)) or _on_validation(row)
+    lead = " ".join(part for part in (state, numbers) if part)
+    facts = [("Method", row.method), *test_facts(row, subject)]
+    facts.append(("How sure", " ".join([*sureness(ours, base), *_seeds(row)])))
     if search.winner and search.best:
         facts.append(("The network", f"{search.best}/weights.safetensors{_size(search)}"))
     elif row.run:
         facts.append(("The network", f"{row.run}, stage {row.stage}"))
-    return Verdict(tone, headline, lead, _tiles(ours, base), facts)
+    return Verdict(tone, headline, lead, tiles(ours, base), facts)
 
 
 def run_verdict(run: RunData) -> Verdict:
@@ -110,40 +54,15 @@ def run_verdict(run: RunData) -> Verdict:
     base = measured(dense, dense.evaluation if dense else None)
     assert ours is not None, "the stage has an evaluation"
     lead = " ".join(
-        part for part in (state, _accuracies(ours, base, _budget(stage.evaluation))) if part
+        part for part in (state, accuracies(ours, base, budget(stage.evaluation))) if part
     )
     facts = [("Stage", f"{stage.name} of run {run.root.name}")]
-    facts += _test_facts(stage.evaluation, stage.evaluation)
+    facts += test_facts(stage.evaluation, stage.evaluation)
     one_seed = "One training seed; other seeds may give other numbers."
-    facts.append(("How sure", " ".join([*_sureness(ours, base), one_seed])))
+    facts.append(("How sure", " ".join([*sureness(ours, base), one_seed])))
     place = stage.folder.relative_to(run.root).as_posix()
     facts.append(("The network", f"{place}/weights.safetensors"))
-    return Verdict("open", f"{network} {_keeps(ours)}.", lead, _tiles(ours, base), facts)
-
-
-def _keeps(network: Measured) -> str:
-    share = f"keeps {percent(network.density)} of its weights"
-    if network.nonzeros is None:
-        return share
-    if network.prunable is None:
-        return f"{share} ({count(network.nonzeros)} non-zero)"
-    return f"{share} ({count(network.nonzeros)} of {count(network.prunable)})"
-
-
-def _accuracies(ours: Measured, base: Measured | None, budget: str) -> str:
-    if ours.clean is None:
-        return ""
-    text = f"It classifies {percent(ours.clean)} of clean test images correctly"
-    if ours.robust is not None:
-        text += f" and {percent(ours.robust)} under attack ({budget})"
-    if base is None or base.clean is None:
-        return f"{text}. No dense network was evaluated beside it."
-    text += f"; the dense network, {percent(base.clean)}"
-    return text + (f" and {percent(base.robust)}." if base.robust is not None else ".")
-
-
-def _budget(numbers: Row | Evaluation) -> str:
-    return f"eps{SPACE}{eps_text(numbers.eps)}, {norm_text(numbers.norm)}"
+    return Verdict("open", f"{network} {keeps(ours)}.", lead, tiles(ours, base), facts)
 
 
 def _on_validation(row: Row) -> str:
@@ -151,66 +70,8 @@ def _on_validation(row: Row) -> str:
         return "It has not been measured on test images."
     text = f"On validation images it classifies {percent(row.validation_clean)} correctly"
     if row.validation_robust is not None:
-        text += f" and {percent(row.validation_robust)} under attack ({_budget(row)})"
+        text += f" and {percent(row.validation_robust)} under attack ({budget(row)})"
     return f"{text}; test images were not used."
-
-
-def _tiles(ours: Measured, base: Measured | None) -> list[Tile]:
-    def tile(title: str, share: float | None, interval: Interval | None, dense: str) -> Tile:
-        low_high = f"95{SPACE}% interval {percent_interval(interval)}" if interval else ""
-        return Tile(title, percent(share), low_high, dense)
-
-    def dense(share: float | None, interval: Interval | None) -> str:
-        around = f" ({percent_interval(interval)})" if interval else ""
-        return "" if share is None else f"dense {percent(share)}{around}"
-
-    kept = f"{count(ours.nonzeros)} of {count(ours.prunable)}" if ours.prunable else ""
-    tiles = [Tile("Weights left", percent(ours.density), kept, f"dense {percent(1)}")]
-    clean, robust = (base.clean, base.clean_interval) if base else (None, None), (None, None)
-    if base:
-        robust = (base.robust, base.robust_interval)
-    if ours.clean is not None:
-        tiles.append(tile("Clean accuracy", ours.clean, ours.clean_interval, dense(*clean)))
-    if ours.robust is not None:
-        tiles.append(tile("Robust accuracy", ours.robust, ours.robust_interval, dense(*robust)))
-    return tiles
-
-
-def _test_facts(numbers: Row | Evaluation, evaluation: Evaluation | None) -> list[tuple[str, str]]:
-    facts = []
-    if numbers.robust_accuracy is not None:
-        facts.append(("Attack", f"{numbers.attack or MISSING} ({_budget(numbers)})"))
-    if evaluation:
-        name = "Test images" if evaluation.split == "test" else f"Images ({evaluation.split} split)"
-        facts.append((name, count(evaluation.num_samples)))
-    return facts
-
-
-def _sureness(ours: Measured, base: Measured | None) -> list[str]:
-    """Say for each accuracy whether its interval overlaps the dense network's."""
-    if base is None:
-        return []
-    overlapping, sentences = [], []
-    pairs = (
-        ("clean", ours.clean, ours.clean_interval, base.clean, base.clean_interval),
-        ("robust", ours.robust, ours.robust_interval, base.robust, base.robust_interval),
-    )
-    for name, share, around, dense, dense_around in pairs:
-        if share is None or around is None or dense is None or dense_around is None:
-            continue
-        if around[0] <= dense_around[1] and dense_around[0] <= around[1]:
-            overlapping.append(name)
-            continue
-        way = "loss" if share < dense else "gain"
-        sentences.append(
-            f"The {name} intervals do not overlap: the {way} of {points(share - dense)} is "
-            "more than the choice of test images explains."
-        )
-    if overlapping:
-        names = " and ".join(overlapping)
-        same = f"The {names} intervals overlap: these images do not tell the two networks apart."
-        sentences.insert(0, same)
-    return sentences
 
 
 def _seeds(row: Row) -> list[str]:

@@ -3,11 +3,14 @@
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 SPACE = "\N{NO-BREAK SPACE}"
 DASH = "\N{EN DASH}"
 MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+_MOST_ITEMS = 12
 _NORMS = {"linf": "L\N{INFINITY}", "inf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
@@ -36,6 +39,11 @@ def percent_spread(shares: Sequence[float]) -> str:
 def points(difference: float) -> str:
     """Write a difference of shares in percentage points, without its sign."""
     return f"{abs(100 * difference):.1f} points"
+
+
+def signed_points(difference: float) -> str:
+    """Write a difference of shares in percentage points with its sign, without the unit."""
+    return f"{100 * difference:+.1f}".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:
@@ -82,6 +90,33 @@ def eps_text(eps: float | None) -> str:
 def norm_text(norm: str | None) -> str:
     """Write a norm: `linf` as L with the infinity sign."""
     return MISSING if norm is None else _NORMS.get(norm.lower(), norm)
+
+
+def plain(value: Any) -> str:
+    """Write a value of JSON so that it can be read: four digits, lists with commas."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or MISSING
+    if isinstance(value, list | tuple):
+        shown = ", ".join(plain(item) for item in value[:_MOST_ITEMS])
+        more = len(value) - _MOST_ITEMS
+        return (f"{shown}, and {more} more" if more > 0 else shown) or MISSING
+    return str(value)
+
+
+def titled(name: str) -> str:
+    """Write the name of something as a heading: `security-curve` as `Security curve`."""
+    text = " ".join(name.replace("_", " ").replace("-", " ").split())
+    if text.startswith("num "):
+        text = f"number of {text[4:]}"
+    return text[:1].upper() + text[1:]
 
 
 def _digits(share: float) -> str:

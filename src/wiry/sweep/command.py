@@ -126,7 +126,13 @@ def _trial(recipe: Recipe, out: Path) -> Trial:
     wanted = recipe.evaluation
     stages = expand(recipe) if wanted.stages == "all" else expand(recipe)[-1:]
     measurements = tuple(
-        Measurement(stage.name, wanted.split, wanted.attacks, wanted.num_samples)
+        Measurement(
+            stage.name,
+            wanted.split,
+            wanted.attacks,
+            wanted.num_samples,
+            measures=tuple(wanted.measures),
+        )
         for stage in stages
     )
     return Trial(recipe.model_dump(exclude_defaults=True), out, out, measurements)

@@ -10,7 +10,7 @@ import dataclasses
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy as np
 
 from wiry.core.errors import Diverged, UserError
 from wiry.core.files import read_json
-from wiry.core.recipe import Evaluation, Stage, expand
+from wiry.core.recipe import Evaluation, expand
 from wiry.core.recipe_file import parse_recipe
 from wiry.sparsify.plan import density_name, plan
 from wiry.sweep.compare_cost import CostCounter
+from wiry.sweep.compare_entries import Entry, Key, chains, num_epochs
+from wiry.sweep.compare_finalists import judge_finalists
 from wiry.sweep.compare_outcome import predicts_one_class, read_robust, write_comparison
 from wiry.sweep.compare_settings import DENSE, CompareSettings, density_path
 from wiry.sweep.pool import Pool
@@ -29,24 +31,6 @@ from wiry.sweep.trial import Measurement, Trial
 
 FINAL = ("done", "refused", "diverged")
 """Statuses that are not tried again."""
-
-Key = tuple[str, float, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One training of the comparison: a method at a sparsity with a seed."""
-
-    method: str
-    sparsity: float
-    seed: int
-    trial: Trial
-    stage: str
-
-    @property
-    def key(self) -> Key:
-        """What the row is found by."""
-        return self.method, self.sparsity, self.seed
 
 
 class Comparison:
@@ -76,6 +60,7 @@ class Comparison:
         self._before, self._started = saved.get("seconds", 0.0), time.monotonic()
         self._costs = CostCounter()
         self._robust: dict[str, np.ndarray] = {}
+        self._finalists: list[dict[str, Any]] = saved.get("finalists", [])
         self._lock = threading.Lock()
 
     def run(self) -> dict[str, Any]:
@@ -85,7 +70,19 @@ class Comparison:
         shared = {run.stage_identity(run.stages[0]) for run in (e.trial.run() for e in dense)}
         missing = [entry for entry in self._entries() if entry.key not in self.rows]
         self._run_chains(chains(missing, shared))
+        outcome = self._write(finished=False)
+        self.announce("AutoAttack on the best of each sparsity")
+        self._finalists = judge_finalists(outcome, self._autoattack)
         return self._write(finished=True)
+
+    def _autoattack(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Put a row's network to all of AutoAttack."""
+        key = (row["method"], row["sparsity"], row["seed"])
+        path = density_path(row["sparsity"]) if row["method"] != DENSE else []
+        entry = self._entry(*key, path)
+        wanted = dataclasses.replace(entry.trial.measurements[0], screened=False, cascade=True)
+        trial = dataclasses.replace(entry.trial, measurements=(wanted,))
+        return self.pool.run(trial)[0]
 
     def _entries(self) -> list[Entry]:
         found = []
@@ -106,14 +103,14 @@ class Comparison:
         change = {"name": name, "seed": seed, "stages": stages, "evaluation": Evaluation()}
         data = self.settings.recipe.model_copy(update=change).model_dump(exclude_defaults=True)
         recipe = parse_recipe(data).model_dump(exclude_defaults=True)
-        wanted = Measurement(stages[-1].name, "test", list(self.settings.judge))
+        wanted = Measurement(stages[-1].name, "test", list(self.settings.judge), screened=True)
         trial = Trial(recipe, self.root / "trials", self.out, (wanted,))
         return Entry(method, sparsity, seed, trial, stages[-1].name)
 
     def _run_chains(self, waiting: list[list[Entry]]) -> None:
         """Work the chains off, as many at once as there are workers; the longest come first."""
         waiting = [chain for chain in waiting if any(e.key not in self.rows for e in chain)]
-        queue = sorted(waiting, key=lambda chain: -sum(map(_epochs, chain)))
+        queue = sorted(waiting, key=lambda chain: -sum(map(num_epochs, chain)))
 
         def drain() -> None:
             while True:
@@ -162,6 +159,7 @@ class Comparison:
         return {
             "run": run.root.relative_to(self.root).as_posix(),
             "stage": entry.stage,
+            "evaluation": entry.trial.measurements[0].name(),
             "clean_accuracy": result["clean_accuracy"],
             "robust_accuracy": result["robust_accuracy"],
             "num_samples": result["num_samples"],
@@ -198,32 +196,8 @@ class Comparison:
                 finished=finished,
                 seconds=seconds,
                 robust=self._robust,
+                finalists=self._finalists,
             )
-
-
-def chains(entries: Iterable[Entry], trained: set[str]) -> list[list[Entry]]:
-    """Group entries that share an untrained stage into chains, to be done in order.
-
-    Two workers so never train the same stage at once: the levels of an iterative method are shared
-    by its sparsities, and by a control that prunes like it.
-
-    Args:
-        trained: identities of stages that are there already.
-    """
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        run = entry.trial.run()
-        joined: list[Entry] = [entry]
-        identities = {run.stage_identity(stage) for stage in run.stages} - trained
-        for group in {id(g): g for i in identities if (g := groups.get(i))}.values():
-            joined = [*group, *joined]
-            identities |= {i for i, g in groups.items() if g is group}
-        groups |= dict.fromkeys(identities, joined)
-    return list({id(group): group for group in groups.values()}.values())
-
-
-def _epochs(entry: Entry) -> int:
-    return sum(Stage.model_validate(stage).epochs for stage in entry.trial.recipe["stages"])
 
 
 def _row(key: Key, status: str, reason: str) -> dict[str, Any]:

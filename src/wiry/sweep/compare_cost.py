@@ -7,7 +7,7 @@ from torch import nn
 from wiry.core.recipe import Recipe, Stage
 from wiry.core.registry import registry
 from wiry.core.run import Run, read_metrics
-from wiry.evaluate.training_cost import (
+from wiry.evaluation.training_cost import (
     TrainingCost,
     flops_per_image,
     layer_shares,

@@ -14,7 +14,7 @@ import numpy as np
 
 from wiry.core.files import write_json
 from wiry.core.registry import registry
-from wiry.evaluate.interval import mean_interval, student_quantile
+from wiry.evaluation.interval import mean_interval, student_quantile
 from wiry.sweep.compare_settings import DENSE, CompareSettings
 from wiry.sweep.threat import threat_of
 
@@ -33,11 +33,13 @@ def write_comparison(
     finished: bool,
     seconds: float,
     robust: dict[str, np.ndarray],
+    finalists: Sequence[Row] = (),
 ) -> dict[str, Any]:
     """Write `compare.json` and return its content.
 
     Args:
         robust: what has been read of per-sample files, by run; it is filled here.
+        finalists: the winners under AutoAttack, as far as they have been judged.
     """
     places = {m: position for position, m in enumerate([DENSE, *settings.methods])}
     ordered = sorted(rows, key=lambda r: (places[r["method"]], r["sparsity"], r["seed"]))
@@ -58,6 +60,7 @@ def write_comparison(
         "columns": [column(grid, settings, s, robust) for s in settings.sparsities],
         "cells": [cell(key, found, settings) for key, found in grid.items()],
         "rows": ordered,
+        "finalists": list(finalists),
     }
     write_json(root / "compare.json", outcome)
     return outcome
@@ -76,7 +79,8 @@ def described(settings: CompareSettings) -> dict[str, Any]:
         "eps": settings.eps,
         "norm": settings.norm,
         "train": f"{objective['name']}: {threat.attack!r}" if threat.attack else objective["name"],
-        "judge": "; ".join(repr(registry("attack").build(spec)) for spec in settings.judge),
+        "judge": "screened: "
+        + "; ".join(repr(registry("attack").build(spec)) for spec in settings.judge),
         "methods": list(settings.methods),
         "sparsities": list(settings.sparsities),
         "seeds": list(settings.seeds),
@@ -206,7 +210,8 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, flo
 
 def read_robust(root: Path, row: Row) -> np.ndarray | None:
     """Return which test images a row's network gets right under every attack; None if not there."""
-    paths = list((root / row["run"]).glob(f"stages/*-{row['stage']}/eval/test-*.npz"))
+    name = f"stages/*-{row['stage']}/eval/{row.get('evaluation', 'test-*')}.npz"
+    paths = list((root / row["run"]).glob(name))
     if len(paths) != 1:
         return None
     try:

@@ -11,7 +11,7 @@ from wiry.core.files import write_json
 from wiry.core.registry import registry
 from wiry.core.run import Run
 from wiry.data.base import mean_std
-from wiry.evaluate.interval import mean_interval
+from wiry.evaluation.interval import mean_interval
 from wiry.export.bundle import write_bundle
 from wiry.sweep.search import Candidate, Search, winning_recipe
 from wiry.sweep.threat import threat_of
@@ -111,8 +111,8 @@ def _settings(search: Search) -> dict[str, Any]:
         "seeds": list(s.seeds),
         "budget_seconds": search.budget.seconds,
         "train_attack": _training_text(s.recipe.stages[0].objective),
-        "choose_attack": _attack_text(list(s.choose)),
-        "judge_attack": _attack_text(list(s.judge)),
+        "choose_attack": f"screened: {_attack_text(list(s.judge))}",
+        "judge_attack": f"AutoAttack (standard): {_attack_text(list(s.judge))}",
     }
 
 

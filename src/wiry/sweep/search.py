@@ -175,20 +175,21 @@ class Search:
         return True
 
     def _validate(self, candidate: Candidate, seed: int) -> None:
-        self._measure(candidate, seed, "validation", self.settings.choose, candidate.validation)
+        self._measure(candidate, seed, "validation", candidate.validation)
 
     def _judge(self, candidate: Candidate, seed: int) -> None:
-        self._measure(candidate, seed, "test", self.settings.judge, candidate.test)
+        self._measure(candidate, seed, "test", candidate.test)
 
     def _measure(
         self,
         candidate: Candidate,
         seed: int,
         split: str,
-        attacks: tuple[dict[str, Any], ...],
         results: dict[int, dict[str, Any]],
     ) -> None:
-        wanted = Measurement(candidate.stage, split, list(attacks))
+        final = split == "test"
+        judge = list(self.settings.judge)
+        wanted = Measurement(candidate.stage, split, judge, cascade=final, screened=not final)
         trial = dataclasses.replace(candidate.trials[seed], measurements=(wanted,))
         results[seed] = self.pool.run(trial)[0]
         self.budget.save()

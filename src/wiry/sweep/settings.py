@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wiry.attacks.presets import screen, strongest
+from wiry.attacks.presets import autoattack
 from wiry.core.errors import UserError, closest
 from wiry.core.recipe import Recipe
 from wiry.core.recipe_file import load_recipe, parse_recipe
@@ -32,8 +32,8 @@ class SearchSettings:
         max_drop: largest loss against the dense network, in accuracy (share), clean and robust.
         min_clean: least clean accuracy; with `min_robust` it takes the place of `max_drop`.
         sparse_epochs: length of every sparse stage; None: as long as the dense one.
-        choose: attack specs that candidates are chosen under, on the validation split.
-        judge: attack specs that finalists are judged under, on the test split.
+        judge: specs of AutoAttack's attacks. Candidates are screened with them on the validation
+            split, finalists meet all of them on the test split.
     """
 
     recipe: Recipe
@@ -46,7 +46,6 @@ class SearchSettings:
     ladder: Ladder = Ladder()
     seeds: tuple[int, ...] = (0, 1, 2)
     sparse_epochs: int | None = None
-    choose: tuple[dict[str, Any], ...] = ()
     judge: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -123,9 +122,8 @@ def search_settings(
         raise UserError("the recipe's dense stage has no attack to take eps from; give --eps")
     norm = norm or "linf"
     registry("attack").normalize({"name": "pgd", "eps": eps, "norm": norm})  # refuse bad ones
-    judge = tuple(registry("attack").normalize(a) for a in strongest(eps, norm))
-    choose = tuple(registry("attack").normalize(a) for a in screen(eps, norm))
-    return SearchSettings(recipe=recipe, eps=eps, norm=norm, choose=choose, judge=judge, **fields)
+    judge = tuple(registry("attack").normalize(a) for a in autoattack(eps, norm))
+    return SearchSettings(recipe=recipe, eps=eps, norm=norm, judge=judge, **fields)
 
 
 def _preset(data: str, overrides: list[str]) -> Recipe:

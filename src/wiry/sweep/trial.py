@@ -16,8 +16,8 @@ from wiry.core.mask import Mask
 from wiry.core.recipe import Recipe
 from wiry.core.registry import load_plugins, registry
 from wiry.core.run import Run
-from wiry.evaluate.job import Progress
-from wiry.evaluate.record import run_evaluation
+from wiry.evaluation.progress import Progress
+from wiry.evaluation.record import run_evaluation
 from wiry.train.prepare import dataset_of
 from wiry.train.stages import Session, load_stage, train
 
@@ -30,6 +30,8 @@ class Measurement:
         stage: name of the stage.
         attacks: attack specs, run one after the other; the worst case per image counts.
         cascade: run each attack only on what the earlier ones left.
+        screened: the attacks are AutoAttack's, to be screened, see `wiry.evaluation.screened`.
+        measures: specs of what else is measured.
     """
 
     stage: str
@@ -37,10 +39,13 @@ class Measurement:
     attacks: list[dict[str, Any]]
     num_samples: int | None = None
     cascade: bool = False
+    screened: bool = False
+    measures: tuple[dict[str, Any], ...] = ()
 
     def name(self) -> str:
         """Return the file name of the result: split and a hash of what was measured."""
-        what = [self.attacks, self.num_samples, *(["cascade"] if self.cascade else [])]
+        flags = [name for name in ("cascade", "screened") if getattr(self, name)]
+        what = [self.attacks, self.num_samples, *flags, *self.measures]
         text = json.dumps(what, sort_keys=True)
         return f"{self.split}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -104,6 +109,8 @@ def measure(
         folder=folder,
         name=measurement.name(),
         cascade=measurement.cascade,
+        screened=measurement.screened,
+        measures=measurement.measures,
         progress=progress,
     )
 

@@ -1,0 +1,1 @@
+"""What else can be measured of a network, one file a measure: distances, bounds, corruptions ..."""
