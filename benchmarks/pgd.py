@@ -6,9 +6,9 @@ The libraries are torchattacks 3.5.1, Foolbox 3.3.4 (with eagerpy, GitPython, gi
 ART 1.20.1 (with six and tqdm), installed with `pip install --no-deps --target FOLDER`; one that is
 absent is skipped and named. All attack the same images of a small network trained on CIFAR-10, with
 the same budget and steps, in turns, in one process on one thread; CPU time counts. Ours is what an
-evaluation does: the network is copied and folded, attacked, and each image is checked. The floor is
-20 forwards with the gradient on the input, parameters frozen, channels last, folded, in plain
-torch. Nobody stops early.
+evaluation does: the network is copied and folded, attacked, and each image is checked; "on the
+copy" leaves out the first, which an evaluation does once. The floor is 20 forwards with the
+gradient on the input, parameters frozen, channels last, folded, in plain torch. Nobody stops early.
 """
 
 import argparse
@@ -52,7 +52,12 @@ def measure(num_images: int, eps: float, num_rounds: int) -> dict[str, Any]:
     peers = {"torchattacks": torchattacks, "foolbox": foolbox, "art": art}
     present = {name: run for name, run in peers.items() if importlib.util.find_spec(name)}
     searched, _ = folded(model, x[:8])
-    contestants = {"floor": functools.partial(floor, searched), "ours": ours, **present}
+    contestants: dict[str, Attacked] = {
+        "floor": functools.partial(floor, searched),
+        "on the copy": functools.partial(ours, searched),
+        "ours": folding,
+        **present,
+    }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     robust = {}
     for round_ in range(num_rounds + 1):  # the first warms up
@@ -100,11 +105,16 @@ def floor(searched: nn.Module, model: nn.Module, x: Tensor, y: Tensor, eps: floa
     return x
 
 
-def ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """Attack as an evaluation does."""
-    searched, _ = folded(model, x[:8])
+def ours(searched: nn.Module, model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """Attack as an evaluation does that has its copy already; every image is checked."""
     attack = PGD(eps, steps=STEPS, step_size=STEP_SIZE)
     return adversarials(searched, attack, x, y, draws_of(0, index=torch.arange(len(x))))
+
+
+def folding(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """Copy and fold the network for these images alone, then attack."""
+    searched, _ = folded(model, x[:8])
+    return ours(searched, model, x, y, eps)
 
 
 def torchattacks(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -166,7 +176,7 @@ def table(found: dict[str, Any]) -> str:
             f"{row['to_ours']:>8.2f}{left:>8}"
         )
     lines += [f"skipped, not installed: {name}" for name in found["absent"]]
-    lines.append("targets: ours / floor at most 1.1, others / ours at least 1.3")
+    lines.append("targets: on the copy / floor at most 1.1, others / ours at least 1.3")
     return "\n".join(lines)
 
 

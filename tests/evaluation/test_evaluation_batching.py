@@ -63,7 +63,10 @@ def test_another_error_is_not_taken_for_want_of_memory():
 
 
 def test_automatic_size_on_a_cpu_is_fixed_and_on_a_gpu_what_fits():
-    assert automatic(Threshold(), X) == CPU_BATCH
+    sizes = {
+        side: automatic(Threshold(), torch.zeros(2, 3, side, side)) for side in (8, 16, 32, 64)
+    }
+    assert sizes == {8: 1024, 16: 512, 32: CPU_BATCH, 64: CPU_BATCH}
     assert [fitting(free, 100) for free in (0, 170, 1000, 10**9)] == [1, 1, 4, 4096]
     for size in ("many", 0, -3):
         with pytest.raises(UserError, match="at least 1"):

@@ -40,14 +40,16 @@ def images():
 def test_the_nearest_are_suspects_and_the_audit_is_drawn_from_the_others():
     survivors = torch.tensor([1, 4, 5, 6, 8, 9, 11, 13, 14, 15])
     margin = torch.tensor([9.0, 1, 8, 7, 6, 5, 2, 3, 4, 10])
-    suspects, audited = choose(survivors, margin, 0.2, seed=0)
+    suspects, audited = choose(survivors, margin, 0.2, 1, seed=0)
     assert suspects.tolist() == [4, 11]
     assert len(audited) == 2 and set(audited.tolist()) <= {1, 5, 6, 8, 9, 13, 14, 15}
-    again = choose(survivors, margin, 0.2, seed=0)[1]
-    draws = {tuple(choose(survivors, margin, 0.2, seed=s)[1].tolist()) for s in range(20)}
+    again = choose(survivors, margin, 0.2, 1, seed=0)[1]
+    draws = {tuple(choose(survivors, margin, 0.2, 1, seed=s)[1].tolist()) for s in range(20)}
     assert torch.equal(audited, again) and len(draws) > 5
-    none = choose(survivors[:0], margin[:0], 0.2, seed=0)
+    none = choose(survivors[:0], margin[:0], 0.2, 1, seed=0)
     assert [len(part) for part in none] == [0, 0]
+    assert len(choose(survivors, margin, 0.2, 5, seed=0)[1]) == 5
+    assert len(choose(survivors, margin, 0.2, 30, seed=0)[1]) == 8, "all of the others"
 
 
 def test_the_bound_is_the_one_for_no_success():
@@ -58,7 +60,9 @@ def test_the_bound_is_the_one_for_no_success():
 
 def test_a_suspect_that_falls_does_not_call_for_all():
     x, y = images()
-    table, found = evaluate_screened(Threshold(), x, y, [FIRST, SECOND, Fell((0.55,))])
+    table, found = evaluate_screened(
+        Threshold(), x, y, [FIRST, SECOND, Fell((0.55,))], share=0.1, min_audited=1
+    )
     assert (found.num_survivors, found.num_suspects, found.num_audited) == (20, 2, 2)
     assert (found.num_flips, found.escalated, found.num_unseen) == (0, False, 16)
     assert found.flip_bound == pytest.approx(1 - 0.05**0.5)
@@ -72,7 +76,9 @@ def test_a_suspect_that_falls_does_not_call_for_all():
 def test_an_audited_image_that_falls_calls_for_all():
     x, y = images()
     pixels = tuple(round(0.61 + 0.02 * k, 2) for k in range(17))
-    table, found = evaluate_screened(Threshold(), x, y, [FIRST, SECOND, Fell(pixels)])
+    table, found = evaluate_screened(
+        Threshold(), x, y, [FIRST, SECOND, Fell(pixels)], share=0.1, min_audited=1
+    )
     assert found.escalated and found.num_flips == 2 and found.num_unseen == 0
     assert found.flip_bound == found.accuracy_bound == 0
     assert table.robust.tolist() == [True] * 3 + [False] * 17
@@ -88,7 +94,7 @@ def test_screening_that_escalates_or_sees_all_agrees_with_the_cascade(share):
         y = model(x).argmax(1)
     attacks = autoattack(0.05)
     whole = attack_images(model, x, y, attacks, cascade=True)
-    table, found = evaluate_screened(model, x, y, attacks, share=share)
+    table, found = evaluate_screened(model, x, y, attacks, share=share, min_audited=1)
     assert (table.robust >= whole.robust).all()
     assert (table.robust != whole.robust).sum() <= found.num_unseen
     for row, before in zip([*table.by_attack.values()][1:], table.by_attack.values(), strict=False):

@@ -16,9 +16,10 @@ from wiry.evaluation.judge import device_of
 BatchSize = int | Literal["auto"]
 
 CPU_BATCH = 128
-"""On a CPU more images at once are no faster, an image each, and leave the caches."""
+"""Of CIFAR images on a CPU: more at once are no faster, an image each, and leave the caches."""
 
 _COPIES = 12  # tensors of the images' size that an attack holds: points, gradients, best so far
+_CIFAR_ENTRIES = 3 * 32 * 32
 _SHARE = 0.6  # of the free memory
 _LIMIT = 4096
 
@@ -77,10 +78,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def automatic(model: nn.Module, x: Tensor) -> int:
-    """Return how many images to attack at once: 128 on a CPU, what fits on a GPU."""
+    """Return how many images to attack at once: what fits on a GPU, 128 of CIFAR's on a CPU.
+
+    Small images are for small networks, where the cost of a call is divided by the batch: up to
+    1,024 of them.
+    """
     device = device_of(model)
     if device.type != "cuda":
-        return CPU_BATCH
+        return min(CPU_BATCH * max(_CIFAR_ENTRIES // max(x[0].numel(), 1), 1), 8 * CPU_BATCH)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     images = x[:8].to(device).requires_grad_()

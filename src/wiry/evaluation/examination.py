@@ -127,7 +127,8 @@ def evaluate(
         cascade: let each attack skip what an earlier one has fooled; None: for AutoAttack only.
         screened: the last of the attacks, from the third on, meet a part of the images only; what
             the attack "screened" does with those of AutoAttack.
-        batch_size: images at once; "auto" takes 128 on a CPU and what fits on a GPU.
+        batch_size: images at once; "auto" takes 128 on a CPU, more of small images, and what
+            fits on a GPU.
         skip_certified: let attacks skip images that interval bounds prove robust (linf).
         claim: difference of two accuracies that is to be read from these images.
         check: run the checks.

@@ -67,7 +67,8 @@ def evaluate_screened(
     y: Int[Tensor, " n"],
     attacks: Sequence[Any],
     *,
-    share: float = 0.1,
+    share: float = 0.05,
+    min_audited: int = 30,
     seed: int = 0,
     batch_size: BatchSize | Batching = CHUNK,
     progress: Progress | None = None,
@@ -79,6 +80,8 @@ def evaluate_screened(
     Args:
         attacks: those of AutoAttack (standard), the dearest last.
         share: of the survivors that are suspects, and that are audited.
+        min_audited: images that are audited at least, where there are so many: of 30 without a flip
+            the bound is a tenth.
         proven: images that no perturbation changes, by proof: attacks skip them.
 
     Raises:
@@ -100,7 +103,7 @@ def evaluate_screened(
         verdicts = [Verdict(session.clean_correct.clone()) for _ in attacks]
         for attack, verdict in zip(attacks[:_FIRST], verdicts[:_FIRST], strict=True):
             session.put(attack, verdict, session.standing & ~skipped)
-        screening = _screen(session, attacks, verdicts, share, skipped)
+        screening = _screen(session, attacks, verdicts, (share, min_audited), skipped)
         for before, verdict in itertools.pairwise(verdicts):
             verdict.robust &= before.robust  # as in a cascade, accuracies are cumulative
     table = table_of(session, attacks, verdicts, cascade=True, protocol=PROTOCOL, proven=proven)
@@ -108,10 +111,14 @@ def evaluate_screened(
 
 
 def _screen(
-    session: Session, attacks: Sequence[Any], verdicts: list[Verdict], share: float, skipped: Tensor
+    session: Session,
+    attacks: Sequence[Any],
+    verdicts: list[Verdict],
+    audit: tuple[float, int],
+    skipped: Tensor,
 ) -> Screening:
     survivors = (session.standing & ~skipped).nonzero().flatten()
-    suspects, audited = choose(survivors, session.margin[survivors], share, session.seed)
+    suspects, audited = choose(survivors, session.margin[survivors], *audit, session.seed)
     met = torch.zeros_like(session.standing)
     met[torch.cat([suspects, audited])] = True
     _put_rest(session, attacks, verdicts, met)
@@ -142,7 +149,11 @@ def _put_rest(
 
 
 def choose(
-    survivors: Int[Tensor, " n"], margin: Float[Tensor, " n"], share: float, seed: int
+    survivors: Int[Tensor, " n"],
+    margin: Float[Tensor, " n"],
+    share: float,
+    min_audited: int,
+    seed: int,
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " m"]]:
     """Return the survivors with the smallest margins, and a random draw of the others.
 
@@ -150,11 +161,13 @@ def choose(
         survivors: places of images.
         margin: of each of them.
         share: of the survivors in either, rounded up.
+        min_audited: drawn at least, if there are so many.
     """
     count = math.ceil(share * len(survivors))
     order = margin.argsort(stable=True)
     suspects, others = survivors[order[:count]], survivors[order[count:]]
-    drawn = torch.randperm(len(others), generator=stream(seed, "screened", "audit"))[:count]
+    drawn = torch.randperm(len(others), generator=stream(seed, "screened", "audit"))
+    drawn = drawn[: max(count, min_audited)]
     return suspects, others[drawn].sort().values
 
 
