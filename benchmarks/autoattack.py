@@ -25,7 +25,9 @@ from torch import Tensor, nn
 
 from cifar_network import trained_network
 from model_calls import Calls, Kind, call_seconds, cost, counting
+from wiry.attacks.presets import autoattack
 from wiry.evaluation.autoattack import AutoAttack
+from wiry.evaluation.screened import evaluate_screened
 from wiry.evaluation.session import Session
 
 COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -52,12 +54,13 @@ def measure(num_images: int, eps: float, num_rounds: int, alone: bool) -> dict[s
     model, x, y = trained_network(num_images)
     call_seconds(model, x, with_gradient=True)  # a process pays once for its first gradient
     has_reference = not alone and importlib.util.find_spec("pyautoattack") is not None
-    ours, theirs, floors, ratios = [], [], [], []
+    ours, theirs, floors, ratios, screenings = [], [], [], [], []
     kept = their_kept = None
     counts: dict[str, Counts] = {}
     for _ in range(num_rounds):
         seconds, kept, calls, counts = run_ours(model, x, y, eps)
         ours.append(seconds)
+        screenings.append(run_screened(model, x, y, eps))
         prices = calls.prices(x)
         floors.append({name: cost(part, prices) for name, part in counts.items()})
         if has_reference:
@@ -77,6 +80,8 @@ def measure(num_images: int, eps: float, num_rounds: int, alone: bool) -> dict[s
             kind.batch_size * n for kind, n in counts["total"].items() if kind.with_gradient
         ),
         "ours": medians(ours),
+        "screened": medians([seconds for seconds, _ in screenings]),
+        "screening": screenings[0][1],
         "reference": medians(theirs),
         "floor": medians(floors),
         "ours_to_floor": statistics.median(
@@ -111,6 +116,16 @@ def run_ours(
             Session.put = put
     counts["total"] = calls.counts.copy()
     return seconds, stands(model, found, y), calls, counts
+
+
+def run_screened(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float
+) -> tuple[Seconds, dict[str, Any]]:
+    """Return the CPU seconds of a screening, and what its audit says."""
+    began = time.process_time()
+    table, screening = evaluate_screened(model, x, y, autoattack(eps))
+    seconds = {"total": time.process_time() - began}
+    return seconds, {"num_robust": int(table.robust.sum()), **screening.to_data()}
 
 
 def run_reference(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Seconds, Tensor]:
@@ -171,7 +186,7 @@ def table(found: dict[str, Any]) -> str:
         f"{found['sample_forwards']} images looked at, {found['sample_backwards']} gradients taken",
         f"{'CPU s':<12}" + "".join(f"{name:>10}" for name in (*COMPONENTS, "total")),
     ]
-    for name in ("ours", "floor", "reference"):
+    for name in ("ours", "floor", "reference", "screened"):
         values = [found[name].get(key) for key in (*COMPONENTS, "total")]
         cells = ["-" if value is None else f"{value:.1f}" for value in values]
         lines.append(f"{name:<12}" + "".join(f"{cell:>10}" for cell in cells))
@@ -179,6 +194,15 @@ def table(found: dict[str, Any]) -> str:
     ratio = found["reference_to_ours"]
     shown = "not measured: pyautoattack is absent" if ratio is None else f"{ratio:.2f}"
     lines.append(f"reference / ours {shown} (target: at least 2.5)")
+    audit = found["screening"]
+    if found["reference"]:
+        times = found["reference"]["total"] / found["screened"]["total"]
+        lines.append(f"reference / screened {times:.2f} (target: at least 6)")
+    lines.append(
+        f"screened: {audit['num_robust']} robust of {audit['num_survivors']} survivors, "
+        f"{audit['num_suspects']} suspects, {audit['num_audited']} audited, {audit['num_flips']} "
+        f"flips; AutoAttack lower by at most {100 * audit['accuracy_bound']:.1f} points (95 %)"
+    )
     return "\n".join(lines)
 
 

@@ -176,7 +176,8 @@ def _verdict(search: Search, c: Candidate) -> tuple[str, str]:
     if c is search.winner():
         return "winner", f"the sparsest that meets the constraint on validation ({count})"
     if c in search.finalists:
-        return "meets", f"meets the constraint on validation ({count}); another is sparser"
+        why = "another is sparser, or as sparse and more robust there"
+        return "meets", f"meets the constraint on validation ({count}); {why}"
     if shortfall > 0:
         return (
             "fails",
