@@ -11,14 +11,18 @@ ALLOWED = {
     "core": set(),
     "attacks": BASE,
     "bounds": BASE,
+    "engine": BASE | {"runtime"},
     "data": BASE,
     "models": BASE,
     "sparsify": BASE,
     "objectives": BASE | {"attacks", "bounds"},
-    "train": BASE | {"data", "models", "objectives", "sparsify"},
-    "evaluation": BASE | {"data", "models", "attacks", "bounds"},
-    "export": BASE | {"data", "models", "evaluation"},
-    "sweep": BASE | {"data", "models", "attacks", "sparsify", "train", "evaluation", "export"},
+    "runtime": BASE | {"export"},
+    "train": BASE | {"data", "models", "objectives", "sparsify", "engine"},
+    "evaluation": BASE | {"data", "models", "attacks", "bounds", "engine"},
+    "export": BASE | {"data", "models", "evaluation", "engine", "runtime"},
+    "sweep": BASE
+    | {"data", "models", "attacks", "sparsify", "train", "evaluation", "export"}
+    | {"engine", "runtime"},
     "report": BASE,
 }
 EVERYTHING = set(ALLOWED) | {
@@ -33,6 +37,7 @@ EVERYTHING = set(ALLOWED) | {
     "cli_options",
 }
 TORCH_FREE_CORE = {"wiry.core.errors", "wiry.core.files"}
+READER = {"wiry.export.sparse_read"}  # the file format in numpy, which the runtime reads
 
 
 def imports(path):
@@ -58,6 +63,10 @@ def test_a_module_imports_only_what_its_room_may(path):
         if room == "report":
             assert module.split(".")[0] != "torch", "report imports no torch"
             assert not module.startswith("wiry.core") or module in TORCH_FREE_CORE
+        if room == "runtime":
+            assert module.split(".")[0] != "torch", "the runtime imports no torch"
+            others = module.startswith("wiry.") and not module.startswith("wiry.runtime")
+            assert not others or module in TORCH_FREE_CORE | READER
 
 
 def test_every_room_has_its_rule():

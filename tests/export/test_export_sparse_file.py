@@ -21,6 +21,7 @@ from wiry.export.sparse_read import read_sparse
 from wiry.models.base import build_model
 
 SHAPE = (1, 2, 2)
+GRAPH = ["affine", "affine", "flatten", "linear", "relu", "linear"]
 QUIET, SIGNALLING = 0x7FC12345, 0x7F812345  # NaN with a payload
 
 
@@ -122,7 +123,10 @@ def test_what_is_known_of_the_network_is_in_the_file(tmp_path):
         class_names=("no", "yes"),
         evaluation=EVALUATION,
     )
-    assert read_sparse(path).facts == {
+    facts = read_sparse(path).facts
+    graph = facts.pop("graph")
+    assert [op["kind"] for op in graph["ops"]] == GRAPH
+    assert facts == {
         "model": SPEC,
         "input_shape": [1, 2, 2],
         "num_classes": 2,
@@ -131,6 +135,7 @@ def test_what_is_known_of_the_network_is_in_the_file(tmp_path):
         "recipe": recipe().model_dump(exclude_defaults=True),
         "evaluation": EVALUATION,
         "rounding": None,
+        "graph_fault": None,
         "wiry": wiry.__version__,
     }
     first = path.read_bytes()

@@ -12,6 +12,7 @@ from wiry.core.errors import UserError
 from wiry.export.load import load
 from wiry.export.sparse_container import NUMPY, parse_container
 from wiry.export.sparse_read import parse_sparse
+from wiry.runtime.runtime import graph_of
 
 COUNTS = st.one_of(
     st.integers(-2, 12), st.sampled_from([2**31, 2**60, 2**63, 2**64, -(2**63), 10**40])
@@ -115,6 +116,24 @@ def test_any_manifest_with_its_checksum_right(folder, plain, data):
         _change(manifest, data)
     text = json.dumps(manifest)
     read(folder, sealed(header, text, tail), whole=True)
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_any_graph_with_its_checksum_right(folder, plain, data):
+    header, manifest, tail = opened(plain)
+    for _ in range(data.draw(st.integers(1, 3))):
+        _change(manifest["graph"], data)
+    content = read(folder, sealed(header, json.dumps(manifest), tail))
+    if content is None:  # no JSON any more, such as infinity
+        return
+    try:
+        graph = graph_of(content, "net.wiry")
+    except UserError as error:
+        assert "net.wiry" in str(error) and len(str(error)) < 500
+        str(error).encode()
+    else:
+        assert graph.num_classes == 2
 
 
 def _change(place, data):

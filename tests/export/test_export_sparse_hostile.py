@@ -129,6 +129,8 @@ FACTS = [
     ({"recipe": []}, "recipe"),
     ({"evaluation": 1}, "evaluation"),
     ({"rounding": "float16"}, "rounding"),
+    ({"graph": []}, "graph"),
+    ({"graph_fault": 1}, "graph_fault"),
     ({"wiry": None}, "wiry"),
 ]
 SPECS = [

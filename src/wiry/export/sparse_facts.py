@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wiry.core.errors import UserError
 from wiry.core.recipe import Recipe
 from wiry.core.rng import stream
+from wiry.engine.lower import lower
 from wiry.evaluation.judge import device_of, frozen
 from wiry.models.base import Normalize, build_model
 
@@ -43,13 +44,25 @@ def make_facts(
         recipe = recipe.model_dump(exclude_defaults=True)
     if not isinstance(evaluation, Mapping | None):
         evaluation = evaluation.to_data()
-    return facts | {
-        "class_names": None if class_names is None else [str(name) for name in class_names],
-        "normalisation": _normalisation(model),
-        "recipe": None if recipe is None else dict(recipe),
-        "evaluation": None if evaluation is None else dict(evaluation),
-        "wiry": version("wiry"),
-    }
+    return (
+        facts
+        | {
+            "class_names": None if class_names is None else [str(name) for name in class_names],
+            "normalisation": _normalisation(model),
+            "recipe": None if recipe is None else dict(recipe),
+            "evaluation": None if evaluation is None else dict(evaluation),
+            "wiry": version("wiry"),
+        }
+        | _graph(model, facts["input_shape"])
+    )
+
+
+def _graph(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
+    """Return the network's operations for `wiry.Runtime`, or why it has none."""
+    try:
+        return {"graph": lower(model, input_shape).graph.to_data(), "graph_fault": None}
+    except UserError as error:
+        return {"graph": None, "graph_fault": str(error)}
 
 
 def _built_facts(

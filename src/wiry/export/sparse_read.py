@@ -38,7 +38,8 @@ class SparseContent:
         arrays: every tensor of the network's state, in its order; bfloat16 as its bits.
         masks: which entries are kept (True), for the tensors that were saved with a mask.
         facts: "model", "input_shape", "num_classes", "class_names", "normalisation", "recipe",
-            "evaluation", "rounding", "wiry"; None where not known.
+            "evaluation", "rounding", "graph", "graph_fault", "wiry"; None where not known. What is
+            in the graph is checked by `wiry.runtime.graph`.
     """
 
     arrays: dict[str, Array]
@@ -111,7 +112,8 @@ def _manifest(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     text = metadata.get("manifest", "")
     if hashlib.sha256(text.encode(errors="replace")).hexdigest() != metadata.get("manifest_sha256"):
         refuse(path, "the checksum of its manifest differs from its content")
-    manifest = parse_json(path, text, "manifest")
+    manifest: dict[str, Any] = {"graph": None, "graph_fault": None}
+    manifest |= parse_json(path, text, "manifest")
     names, numbers = manifest.get("class_names"), manifest.get("normalisation")
     count, spec = manifest.get("num_classes"), manifest.get("model")
     faults = {
@@ -125,6 +127,8 @@ def _manifest(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         "recipe": not isinstance(manifest.get("recipe"), dict | None),
         "evaluation": not isinstance(manifest.get("evaluation"), dict | None),
         "rounding": not isinstance(manifest.get("rounding"), dict | None),
+        "graph": not isinstance(manifest["graph"], dict | None),
+        "graph_fault": not isinstance(manifest["graph_fault"], str | None),
         "wiry": not isinstance(manifest.get("wiry"), str),
     }
     for field, is_faulty in faults.items():
