@@ -1,0 +1,71 @@
+#include "conv_spec.hpp"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace wiry {
+namespace {
+
+constexpr double WORTH_TRYING = 1.6;  // times the best guess of the cost
+
+int part_of(int rest, int size) {
+  while (size > rest) size /= 2;
+  return size;
+}
+
+// Columns that at least one of each R neighbouring output channels has.
+size_t count_columns(const Pass& pass, int block) {
+  std::unordered_set<uint64_t> columns;
+  for (const Entry& entry : pass.entries)
+    columns.insert(((uint64_t(entry.row / block) << 24 | entry.channel) << 20) ^
+                   (uint64_t(uint32_t(entry.dy + 512)) << 10 ^ uint32_t(entry.dx + 512)));
+  return columns.size();
+}
+
+}  // namespace
+
+int log2_of(int power) {
+  int log = 0;
+  while (1 << (log + 1) <= power) ++log;
+  return log;
+}
+
+std::vector<Tile> cover(const Kernels& kernels, const Packing& packing, int step, int height, int width,
+                        const int (&size)[2]) {
+  std::vector<Tile> tiles;
+  const int kind = step <= 2 ? step : 0;
+  for (int y = 0; y < height;) {
+    const int rows = part_of(height - y, size[0]);
+    for (int x = 0; x < width;) {
+      const int columns = part_of(width - x, size[1]);
+      const ConvKernel kernel = kernels.conv[packing.is_wide()][log2_of(packing.block)]
+                                            [log2_of(rows)][log2_of(columns)][kind];
+      tiles.push_back({y, x, rows, columns, kernel});
+      x += columns;
+    }
+    y += rows;
+  }
+  return tiles;
+}
+
+std::vector<int> block_sizes(const Pass& pass, const Options& options) {
+  const auto fits = [&](int block) {
+    return pass.rows_per_group == pass.num_rows || pass.rows_per_group % block == 0;
+  };
+  if (options.block) return {fits(options.block) ? options.block : 1};
+  if (pass.entries.size() < 64) return {1};
+  std::vector<std::pair<double, int>> guesses;
+  for (int block : {1, 2, 4, 8})
+    if (fits(block)) {
+      // a column costs its loads and its multiply-adds: one alone is bound by the load
+      const double columns = block == 1 ? double(pass.entries.size()) : double(count_columns(pass, block));
+      guesses.push_back({columns * (block == 1 ? 1.0 : 0.85 * block), block});
+    }
+  std::sort(guesses.begin(), guesses.end());
+  std::vector<int> sizes;
+  for (const auto& guess : guesses)
+    if (guess.first <= WORTH_TRYING * guesses[0].first) sizes.push_back(guess.second);
+  return sizes;
+}
+
+}  // namespace wiry
