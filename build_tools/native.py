@@ -22,7 +22,7 @@ def compile_in_place() -> bool:
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dnanobind_DIR={nanobind}",
-            "-DSKBUILD_PROJECT_NAME=wiry",
+            "-DSKBUILD=ON",  # so that there is something to install
         ]
         for command in (
             [cmake, "-S", str(_ROOT), "-B", str(folder), *generator, *settings],
@@ -30,7 +30,7 @@ def compile_in_place() -> bool:
             [cmake, "--install", str(folder), "--config", "Release", "--prefix", _ROOT / "src"],
         ):
             _output(command)
-    except (OSError, ImportError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         text = getattr(error, "stderr", None) or str(error)
         print(f"{text.strip()}\n\nwiry's sparse runtime was not compiled; all else works.\n{_HELP}")
         return False

@@ -1,11 +1,26 @@
 """Fixtures of the whole suite: one torch thread, and the folder with real data if there is one."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the sparse runtime if it is missing or older than its sources."""
+    if hasattr(config, "workerinput"):  # the first process of several does it
+        return
+    room = ROOT / "src" / "wiry" / "runtime"
+    sources = [ROOT / "CMakeLists.txt", *(p for p in room.glob("native/**/*") if p.is_file())]
+    made = max((p.stat().st_mtime for p in room.glob("_native*")), default=0.0)
+    if made < max(p.stat().st_mtime for p in sources):
+        subprocess.run([sys.executable, ROOT / "build_tools" / "native.py"], check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wiry.export.load import load
     from wiry.export.sparse_file import save
     from wiry.report.page import write_report
+    from wiry.runtime.runtime import Runtime
     from wiry.sparsify.base import Sparsifier
     from wiry.train.stages import load_stage
     from wiry.train.stages import train as train_recipe
@@ -42,6 +43,7 @@ __all__ = [
     "Mask",
     "Recipe",
     "Run",
+    "Runtime",
     "Sparsifier",
     "Square",
     "UserError",
@@ -70,6 +72,7 @@ _PLACES = {
     "Mask": "wiry.core.mask:Mask",
     "Recipe": "wiry.core.recipe:Recipe",
     "Run": "wiry.core.run:Run",
+    "Runtime": "wiry.runtime.runtime:Runtime",
     "Sparsifier": "wiry.sparsify.base:Sparsifier",
     "Square": "wiry.attacks.square:Square",
     "UserError": "wiry.core.errors:UserError",

@@ -27,8 +27,8 @@ class Runtime:
         network: a `.wiry` file, or what `read_sparse` returned of it.
         num_threads: threads that work on one call.
         instruction_set: one of `instruction_sets()`; None takes the best that this CPU has.
-        kernels: "auto" tries the kernels that fit a layer when the network is loaded and takes the
-            fastest; "sparse" and "dense" leave no choice.
+        tune: try the kernels that fit a layer when the network is loaded and take the fastest.
+            False takes the first that fits: loaded at once, and rounded alike on every load.
 
     Attributes:
         input_shape: of one image: channels, height and width.
@@ -46,7 +46,7 @@ class Runtime:
         *,
         num_threads: int = 1,
         instruction_set: str | None = None,
-        kernels: str = "auto",
+        tune: bool = True,
     ) -> None:
         path = network if isinstance(network, Path | str) else "the network"
         content = network if isinstance(network, SparseContent) else read_sparse(network)
@@ -59,7 +59,7 @@ class Runtime:
             graph.input_shape,
             num_threads=num_threads,
             instruction_set=instruction_set,
-            options={"kernels": kernels},
+            options={"tune": tune},
         )
 
     def __call__(self, images: Images) -> Logits:
