@@ -7,6 +7,8 @@ namespace wiry {
 namespace {
 
 constexpr double WORTH_TRYING = 1.6;  // times the best guess of the cost
+constexpr size_t FIRST_CACHE_FLOATS = 7 << 10;  // 28 KiB
+constexpr double FEWEST_COLUMNS = 5;  // of an output channel in a part: sums are loaded and stored
 
 int part_of(int rest, int size) {
   while (size > rest) size /= 2;
@@ -46,6 +48,30 @@ std::vector<Tile> cover(const Kernels& kernels, const Packing& packing, int step
     y += rows;
   }
   return tiles;
+}
+
+void run_parts(const Packing& packing, size_t unit, ConvCall call, ConvKernel kernel) {
+  const float* source = call.source;
+  const size_t parts = packing.bases.size();
+  for (size_t part = 0; part < parts; ++part) {
+    call.source = source + packing.bases[part] * unit;
+    call.starts = packing.part(part);
+    call.resume = part > 0;
+    call.finish = part + 1 == parts;
+    kernel(call);
+  }
+}
+
+std::vector<uint32_t> part_sizes(const Pass& pass, size_t floats_of_channel, const Options& options) {
+  if (options.channels_per_part > 0) return {uint32_t(options.channels_per_part)};
+  if (options.channels_per_part == 0) return {UINT32_MAX};
+  std::vector<uint32_t> sizes = {UINT32_MAX};
+  const double columns = double(pass.entries.size()) / pass.num_rows / pass.num_channels;
+  const size_t fill = std::max(size_t(1), FIRST_CACHE_FLOATS / std::max(size_t(1), floats_of_channel));
+  for (const size_t channels : {fill, 2 * fill})
+    if (channels < size_t(pass.num_channels) && columns * double(channels) >= FEWEST_COLUMNS)
+      sizes.push_back(uint32_t(channels));
+  return sizes;
 }
 
 std::vector<int> block_sizes(const Pass& pass, const Options& options) {

@@ -30,6 +30,13 @@ int log2_of(int power);
 std::vector<Tile> cover(const Kernels& kernels, const Packing& packing, int step, int height, int width,
                         const int (&size)[2]);
 
+// Runs the kernel on each part of the columns; `call.source` is where offset 0 of all parts lies.
+void run_parts(const Packing& packing, size_t unit, ConvCall call, ConvKernel kernel);
+
+// Channels of a part worth trying, where a channel's input for a tile takes this many floats: all, and
+// as many as fill the first cache once and twice, if enough columns are left to pay for it.
+std::vector<uint32_t> part_sizes(const Pass& pass, size_t floats_of_channel, const Options& options);
+
 // Sizes of blocks of output channels that make sense for this pattern, best guess first.
 std::vector<int> block_sizes(const Pass& pass, const Options& options);
 

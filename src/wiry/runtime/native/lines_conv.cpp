@@ -29,7 +29,6 @@ class LinesConv : public Step {
 
  private:
   ConvCall begin_call(const Scene& scene, int group) const;
-  void run_parts(ConvCall call, ConvKernel kernel) const;
   void run_tiles(const Scene& scene, const Worker& worker, int group) const;
   int run_groups(const Scene& scene, const Worker& worker, int group) const;
   int run_small(const Scene& scene, const Worker& worker, int group) const;
@@ -103,18 +102,6 @@ ConvCall LinesConv::begin_call(const Scene& scene, int group) const {
   return call;
 }
 
-void LinesConv::run_parts(ConvCall call, ConvKernel kernel) const {
-  const float* source = call.source;
-  const size_t parts = packing_.bases.size();
-  for (size_t part = 0; part < parts; ++part) {
-    call.source = source + packing_.bases[part] * LINE;
-    call.starts = packing_.part(part);
-    call.resume = part > 0;
-    call.finish = part + 1 == parts;
-    kernel(call);
-  }
-}
-
 void LinesConv::run_tiles(const Scene& scene, const Worker& worker, int group) const {
   const ConvCall whole = begin_call(scene, group);
   const bool many = tiles_.size() >= size_t(2 * worker.num_threads);
@@ -131,7 +118,7 @@ void LinesConv::run_tiles(const Scene& scene, const Worker& worker, int group) c
       call.first = packing_.share(worker.thread, worker.num_threads);
       call.last = packing_.share(worker.thread + 1, worker.num_threads);
     }
-    run_parts(call, tile.kernel);
+    run_parts(packing_, LINE, call, tile.kernel);
   }
 }
 
@@ -146,7 +133,7 @@ int LinesConv::run_groups(const Scene& scene, const Worker& worker, int group) c
   if (call.mask) call.mask_row = scene.group_stride(spec.mask);
   call.first = packing_.share(worker.thread, worker.num_threads);
   call.last = packing_.share(worker.thread + 1, worker.num_threads);
-  run_parts(call, kernels_->conv[packing_.is_wide()][log2_of(packing_.block)][log2_of(height)][0][1]);
+  run_parts(packing_, LINE, call, kernels_->conv[packing_.is_wide()][log2_of(packing_.block)][log2_of(height)][0][1]);
   return height;
 }
 
@@ -162,7 +149,7 @@ int LinesConv::run_small(const Scene& scene, const Worker& worker, int group) co
   call.first = packing_.share(worker.thread, worker.num_threads);
   call.last = packing_.share(worker.thread + 1, worker.num_threads);
   const bool wide = packing_.is_wide();
-  run_parts(call, spec.pass.out[0] == 2 ? kernels_->small2[wide][log2_of(count)]
+  run_parts(packing_, LINE, call, spec.pass.out[0] == 2 ? kernels_->small2[wide][log2_of(count)]
                                         : kernels_->small4[wide]);
   return count;
 }
@@ -213,6 +200,21 @@ std::vector<Choice> tile_choices(const Pass& pass, int block, int sums) {
   return choices;
 }
 
+// The choice with each number of parts that is worth trying.
+void add_parts(Choice choice, const Pass& pass, const Options& options, std::vector<Choice>& choices) {
+  int reach[2] = {0, 0};
+  for (const Entry& entry : pass.entries) {
+    reach[0] = std::max(reach[0], entry.dy - pass.entries[0].dy);
+    reach[1] = std::max(reach[1], entry.dx - pass.entries[0].dx);
+  }
+  size_t floats = LINE;
+  for (int axis : {0, 1}) floats *= size_t(choice.tile[axis]) * pass.step[axis] + 2 * (reach[axis] > 0);
+  for (const uint32_t channels : part_sizes(pass, floats, options)) {
+    choice.channels_per_part = channels;
+    choices.push_back(choice);
+  }
+}
+
 std::vector<Choice> choices_for(const ConvSpec& spec, const Kernels& kernels,
                                 const Options& options) {
   std::vector<Choice> choices;
@@ -227,13 +229,11 @@ std::vector<Choice> choices_for(const ConvSpec& spec, const Kernels& kernels,
       Choice choice;
       choice.block = block;
       for (int axis : {0, 1}) choice.tile[axis] = options.tile[axis];
-      choices.push_back(choice);
+      add_parts(choice, spec.pass, options, choices);
       continue;
     }
-    for (const Choice& choice : tile_choices(spec.pass, block, sums)) choices.push_back(choice);
+    for (const Choice& choice : tile_choices(spec.pass, block, sums)) add_parts(choice, spec.pass, options, choices);
   }
-  for (Choice& choice : choices)
-    if (options.channels_per_part > 0) choice.channels_per_part = uint32_t(options.channels_per_part);
   return choices;
 }
 
@@ -246,10 +246,11 @@ std::unique_ptr<Step> make_lines_conv(ConvSpec spec, const Layout& source, const
   measured.source = 0, measured.out = 1;
   measured.residual = spec.residual >= 0 ? 2 : -1, measured.mask = spec.mask >= 0 ? 2 : -1;
   std::unique_ptr<LinesConv> best;
-  const Bench bench(source, out, 0, spec.pass.places() <= 4 ? 4 : 1);  // small ones run jointly
+  const int num_groups = spec.pass.places() <= 4 ? 4 : 1;  // small ones run jointly
+  const Bench bench(source, out, 0, num_groups);
   for (const Choice& choice : choices) {
     auto step = std::make_unique<LinesConv>(measured, choice, source, kernels);
-    if (options.tune) step->seconds = bench.seconds(*step);
+    if (options.tune) step->seconds = bench.seconds(*step) / num_groups;
     if (!best || step->seconds < best->seconds) best = std::move(step);
     if (!options.tune) break;
   }

@@ -79,6 +79,11 @@ struct Kernels {
   // whole images of 2x2 and 4x4 under 3x3 kernels; columns sorted by tap; [wide offsets][log2 groups]
   ConvKernel small2[2][3];
   ConvKernel small4[2];
+  // images of at most four places: a tile is 4 floats and so is the unit of the offsets
+  ConvKernel four[2];
+  // copies `count` lines from anywhere to aligned ones, zero where the mask's bits are zero;
+  // `kinds` has a byte a line: 0 all zero (nothing is read), else masked
+  void (*shift)(const float* from, const float* mask, const uint8_t* kinds, float* to, size_t count);
   MatrixKernel rows[2];  // sparse rows one after the other; [wide columns]
   MatrixKernel dense;    // 16 dense rows side by side
   PoolKernel max_pool[2];  // [pixel is a line]

@@ -8,6 +8,9 @@ using Native = float __attribute__((vector_size(WIRY_VECTOR_BYTES), may_alias));
 constexpr int PARTS = 64 / WIRY_VECTOR_BYTES;
 constexpr int LANES = WIRY_VECTOR_BYTES / 4;
 
+using NativeBits = int32_t __attribute__((vector_size(WIRY_VECTOR_BYTES), may_alias));
+using Anywhere = float __attribute__((vector_size(WIRY_VECTOR_BYTES), may_alias, aligned(4)));
+
 struct Line {
   Native part[PARTS];
 };
@@ -50,4 +53,16 @@ WIRY_INLINE void rectify(Line& line) {
 
 WIRY_INLINE void keep_where_positive(Line& line, const Line& value) {
   for (int i = 0; i < PARTS; ++i) line.part[i] = value.part[i] > Native{} ? line.part[i] : Native{};
+}
+
+WIRY_INLINE Line load_anywhere(const float* from) {
+  Line line;
+  for (int i = 0; i < PARTS; ++i) line.part[i] = *reinterpret_cast<const Anywhere*>(from + i * LANES);
+  return line;
+}
+
+// The bits of a line where those of the mask are set.
+WIRY_INLINE void keep_bits(Line& line, const Line& mask) {
+  for (int i = 0; i < PARTS; ++i)
+    line.part[i] = (Native)((NativeBits)line.part[i] & (NativeBits)mask.part[i]);
 }

@@ -11,6 +11,7 @@ namespace WIRY_SET {
 #include "convolve.hpp"
 #include "elementwise.hpp"
 #include "matrix.hpp"
+#include "four.hpp"
 #include "small.hpp"
 
 constexpr int power(int exponent) { return 1 << exponent; }
@@ -69,6 +70,9 @@ static Kernels make_table(const char* name) {
   table.num_registers = PARTS == 1 ? 32 : PARTS == 2 ? 8 : WIRY_SMALL_VECTORS / PARTS;
   fill_conv<uint16_t>(table, 0);
   fill_conv<uint32_t>(table, 1);
+  table.four[0] = convolve_four<uint16_t>;
+  table.four[1] = convolve_four<uint32_t>;
+  table.shift = shift_lines;
   table.rows[0] = multiply_rows<uint16_t>;
   table.rows[1] = multiply_rows<uint32_t>;
   table.dense = multiply_dense;
