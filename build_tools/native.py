@@ -13,9 +13,9 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 def compile_in_place() -> bool:
     """Compile, say what went wrong if anything did, and return whether the core is there."""
+    folder = _ROOT / "build" / f"native-{sys.implementation.cache_tag}"
     try:
         cmake = _cmake()
-        folder = _ROOT / "build" / f"native-{sys.implementation.cache_tag}"
         nanobind = _output([sys.executable, "-m", "nanobind", "--cmake_dir"])
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
         settings = [
@@ -31,6 +31,7 @@ def compile_in_place() -> bool:
         ):
             _output(command)
     except (OSError, subprocess.CalledProcessError) as error:
+        shutil.rmtree(folder, ignore_errors=True)  # CMake would remember that there was no compiler
         text = getattr(error, "stderr", None) or str(error)
         print(f"{text.strip()}\n\nwiry's sparse runtime was not compiled; all else works.\n{_HELP}")
         return False
