@@ -1,7 +1,8 @@
 """The floor of an attack: the network's answers that it asked for, each at its price alone.
 
 Calls are counted on the private copy that attacks search on and on the network itself, by batch
-size; the price of each kind is taken in plain torch on the private copy. Not a benchmark itself.
+size; the price of each kind is taken in plain torch on the private copy. Answers to images of which
+a square has changed count as whole ones, however they are reckoned. Not a benchmark itself.
 """
 
 import collections
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wiry.attacks.nearby import Nearby
 from wiry.evaluation import session
 from wiry.evaluation.fold import arranged
 
@@ -61,7 +63,7 @@ def cost(counts: Mapping[Kind, int], prices: Mapping[Kind, float]) -> float:
 @contextlib.contextmanager
 def counting(model: nn.Module) -> Iterator[Calls]:
     """Count the calls that an evaluation of a network makes inside."""
-    calls, folded = Calls(), session.folded
+    calls, folded, answers = Calls(), session.folded, Nearby.answers
     handle = model.register_forward_pre_hook(calls._count)
 
     def watched(original: nn.Module, probe: Tensor) -> tuple[nn.Module, int]:
@@ -71,11 +73,15 @@ def counting(model: nn.Module) -> Iterator[Calls]:
         calls.watch(original)
         return calls.searched, num_folded
 
-    session.folded = watched
+    def counted(self: Nearby, points: Tensor, *where: Tensor) -> Tensor:
+        calls.counts[Kind(len(points), False)] += 1
+        return answers(self, points, *where)
+
+    session.folded, Nearby.answers = watched, counted  # type: ignore[method-assign]
     try:
         yield calls
     finally:
-        session.folded = folded
+        session.folded, Nearby.answers = folded, answers  # type: ignore[method-assign]
         for hook in list(model._forward_pre_hooks):
             del model._forward_pre_hooks[hook]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wiry.attacks.base import Norm, attacking, check_ball, check_counts, is_trivial
 from wiry.attacks.projections import Ball, lengths
-from wiry.attacks.random_search import climb
+from wiry.attacks.random_search import Proposal, climb
 from wiry.attacks.square_l1 import propose_l1, start_l1
 from wiry.core.draws import Draws, as_draws
 from wiry.core.registry import registry
@@ -77,6 +77,7 @@ class Square:
                 stages=self._stages(*x.shape[2:]),
                 propose=propose,
                 num_draws=x.shape[1] + (2 if self.norm == "linf" else 5),
+                follow=self.norm == "linf",
             )
         return found
 
@@ -93,7 +94,7 @@ class Square:
         sides = [self.side(query, height, width) for query in range(1, self.num_queries)]
         return [(side, len(list(run))) for side, run in itertools.groupby(sides)]
 
-    def _linf(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Tensor:
+    def _linf(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Proposal:
         """Fill one square with random signs, one a channel."""
         _, c, h, w = x.shape
         _, by_channel, by_row, by_column = x.stride()
@@ -108,7 +109,7 @@ class Square:
         values = _memory(x)[inside + (rows * size)[:, None, None]]
         values += torch.where(bits[:, None, 2:] < 0, self.eps, -self.eps)
         _memory(point)[inside + (each * size)[:, None, None]] = values.clamp_(0, 1)
-        return point
+        return Proposal(point, (top, left))
 
     def side(self, query: int, height: int, width: int) -> int:
         """Return the side of the square at a query, in pixels."""
@@ -127,7 +128,7 @@ class Square:
                 offset[:, :, top : top + side, left : left + side] = bumps * signs
         return self._onto_sphere(x, offset)
 
-    def _l2(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Tensor:
+    def _l2(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Proposal:
         """Empty one square and put what it had, and a bump, into another."""
         x, best = x[rows], best[rows]
         _, c, h, w = x.shape
@@ -145,14 +146,14 @@ class Square:
         new = _unit_per_channel(old) + bumps * signs
         offset[emptied.index] = 0
         offset[drawn.index] = _unit_per_channel(new) * budget.sqrt()
-        return self._onto_sphere(x, offset)
+        return Proposal(self._onto_sphere(x, offset))
 
     def _onto_sphere(self, x: Tensor, offset: Tensor) -> Tensor:
         scale = self.eps / lengths(offset, "l2").clamp_min(_TINY)
         return Ball(x, "l2", self.eps).project_(x + offset * scale.view(-1, 1, 1, 1))
 
-    def _l1(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Tensor:
-        return propose_l1(x[rows], best[rows], eps=self.eps, side=side, draws=draws)
+    def _l1(self, x: Tensor, best: Tensor, rows: Tensor, side: int, draws: Draws) -> Proposal:
+        return Proposal(propose_l1(x[rows], best[rows], eps=self.eps, side=side, draws=draws))
 
 
 class _Window:
