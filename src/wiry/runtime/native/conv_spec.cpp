@@ -1,6 +1,7 @@
 #include "conv_spec.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_set>
 
 namespace wiry {
@@ -25,6 +26,20 @@ size_t count_columns(const Pass& pass, int block) {
 }
 
 }  // namespace
+
+std::string ConvSpec::signature(const Layout& source, const Layout& out) const {
+  std::string text;
+  const auto note = [&](long long number) { text += std::to_string(number) + " "; };
+  note(pass.num_rows), note(pass.num_channels), note(pass.rows_per_group);
+  for (int axis : {0, 1}) {
+    note(pass.in[axis]), note(pass.out[axis]), note(pass.step[axis]), note(pass.out_step[axis]);
+    note(source.frame[axis]), note(out.frame[axis]);
+  }
+  // density in steps of about 12 percent
+  note(std::lround(8 * std::log2(1.0 + double(pass.entries.size()))));
+  note(source.place), note(residual >= 0), note(mask >= 0), note(relu);
+  return text;
+}
 
 int log2_of(int power) {
   int log = 0;
@@ -53,10 +68,13 @@ std::vector<Tile> cover(const Kernels& kernels, const Packing& packing, int step
 void run_parts(const Packing& packing, size_t unit, ConvCall call, ConvKernel kernel) {
   const float* source = call.source;
   const size_t parts = packing.bases.size();
+  // adding to what is there: the sums begin with it (a bias there is not, it would be lost)
+  const bool in_place = call.residual == call.out;
+  if (in_place) call.residual = nullptr;
   for (size_t part = 0; part < parts; ++part) {
     call.source = source + packing.bases[part] * unit;
     call.starts = packing.part(part);
-    call.resume = part > 0;
+    call.resume = part > 0 || in_place;
     call.finish = part + 1 == parts;
     kernel(call);
   }

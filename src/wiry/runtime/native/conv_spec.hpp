@@ -16,6 +16,9 @@ struct ConvSpec {
   int source = 0, out = 1;      // values
   int residual = -1, mask = -1;
   bool relu = false;
+
+  // What decides about speed: equal for layers that can share a finding.
+  std::string signature(const Layout& source, const Layout& out) const;
 };
 
 // The kernel for a tile of at most height x width lines, and what it really has.

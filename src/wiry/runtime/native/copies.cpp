@@ -27,25 +27,39 @@ Copies::Copies(const Pass& pass, const Layout& source, size_t unit, const Kernel
   by_mask_ = unit == LINE && step_[0] == 1 && step_[1] == 1 && in_[1] == out_[1];
   band_ = out_[0];
   if (direct_ || pass.entries.empty()) return;
-  int most_dy = INT32_MIN;
-  least_dy_ = INT32_MAX;
+  int most[2] = {INT32_MIN, INT32_MIN};
+  least_dy_ = least_dx_ = INT32_MAX;
   for (const Entry& entry : pass.entries) {
-    least_dy_ = std::min(least_dy_, entry.dy);
-    most_dy = std::max(most_dy, entry.dy);
+    least_dy_ = std::min(least_dy_, entry.dy), most[0] = std::max(most[0], entry.dy);
+    least_dx_ = std::min(least_dx_, entry.dx), most[1] = std::max(most[1], entry.dx);
   }
-  extra_rows_ = by_row_ ? (most_dy - least_dy_) / step_[0] : 0;
-  for (const Entry& entry : pass.entries)
-    known_.insert({{entry.channel, {first_dy(entry.dy), entry.dx}}, 0});
-  choose_band(int(known_.size()));
-  for (auto& item : known_) {
-    item.second = planes_.size();
-    const std::pair<int, int> shift = item.first.second;
+  reach_[0] = most[0] - least_dy_ + 1, reach_[1] = most[1] - least_dx_ + 1;
+  extra_rows_ = by_row_ ? (most[0] - least_dy_) / step_[0] : 0;
+  number_planes(pass);
+  choose_band(int(planes_.size()));
+  if (by_mask_) make_masks();
+}
+
+// Which plane an entry reads, among those that could be.
+size_t Copies::key(const Entry& entry) const {
+  return (size_t(entry.channel) * reach_[0] + size_t(first_dy(entry.dy) - least_dy_)) * reach_[1] +
+         size_t(entry.dx - least_dx_);
+}
+
+void Copies::number_planes(const Pass& pass) {
+  numbers_.assign(size_t(pass.num_channels) * reach_[0] * reach_[1], UINT32_MAX);
+  for (const Entry& entry : pass.entries) numbers_[key(entry)] = 0;
+  const size_t shifts = size_t(reach_[0]) * reach_[1];
+  for (size_t k = 0; k < numbers_.size(); ++k) {
+    if (numbers_[k] == UINT32_MAX) continue;
+    numbers_[k] = uint32_t(planes_.size());
+    const std::pair<int, int> shift = {int(k % shifts) / reach_[1] + least_dy_,
+                                       int(k % shifts) % reach_[1] + least_dx_};
     auto found = std::find(mask_shifts_.begin(), mask_shifts_.end(), shift);
     if (found == mask_shifts_.end()) found = mask_shifts_.insert(found, shift);
-    planes_.push_back({item.first.first, shift.first, shift.second,
+    planes_.push_back({uint32_t(k / shifts), shift.first, shift.second,
                        size_t(found - mask_shifts_.begin())});
   }
-  if (by_mask_) make_masks();
 }
 
 int Copies::first_dy(int dy) const {
@@ -64,9 +78,8 @@ void Copies::choose_band(int num_planes) {
 
 size_t Copies::offset(const Entry& entry) const {
   if (direct_) return entry.channel * source_channel_ / unit_;
-  const int dy = first_dy(entry.dy);
-  const size_t plane = known_.at({entry.channel, {dy, entry.dx}});
-  return (plane * plane_ + size_t((entry.dy - dy) / step_[0]) * out_[1]) / unit_;
+  const size_t rows = size_t(entry.dy - first_dy(entry.dy)) / step_[0];
+  return (numbers_[key(entry)] * plane_ + rows * out_[1]) / unit_;
 }
 
 void Copies::make_masks() {

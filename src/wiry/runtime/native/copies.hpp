@@ -5,7 +5,8 @@
 #pragma once
 
 #include <algorithm>
-#include <map>
+#include <utility>
+#include <vector>
 
 #include "memory.hpp"
 #include "pass.hpp"
@@ -34,8 +35,6 @@ class Copies {
     int dy, dx;   // of the plane's first place
     size_t mask;  // number of its mask
   };
-  using Key = std::pair<uint32_t, std::pair<int, int>>;
-
   int first_dy(int dy) const;
   void choose_band(int num_planes);
   void make_masks();
@@ -49,7 +48,11 @@ class Copies {
   int least_dy_ = 0, extra_rows_ = 0, band_ = 1, num_bands_ = 1;
   size_t plane_ = 0;  // floats of a plane
   std::vector<Plane> planes_;
-  std::map<Key, size_t> known_;
+  size_t key(const Entry& entry) const;
+  void number_planes(const Pass& pass);
+
+  int least_dx_ = 0, reach_[2] = {1, 1};  // ranges of the shifts
+  std::vector<uint32_t> numbers_;         // of the plane of each channel and shift
   std::vector<std::pair<int, int>> mask_shifts_;
   Floats masks_;                // [bands][shifts][plane]
   std::vector<uint8_t> kinds_;  // [bands][shifts][lines of a plane]

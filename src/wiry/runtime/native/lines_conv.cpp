@@ -17,12 +17,26 @@ struct Choice {
   bool small = false;
 };
 
+std::vector<int64_t> encode(const Choice& choice) {
+  return {choice.block, choice.tile[0], choice.tile[1], choice.channels_per_part, choice.small};
+}
+
+Choice decode(const std::vector<int64_t>& numbers) {
+  Choice choice;
+  choice.block = int(numbers[0]);
+  for (int axis : {0, 1}) choice.tile[axis] = int(numbers[1 + axis]);
+  choice.channels_per_part = uint32_t(numbers[3]);
+  choice.small = numbers[4] != 0;
+  return choice;
+}
+
 class LinesConv : public Step {
  public:
   LinesConv(const ConvSpec& spec, const Choice& choice, const Layout& source, const Kernels& kernels);
   void run(const Scene& scene, const Worker& worker) const override;
   void set_values(const std::vector<float>& weights) override { packing_.set_values(weights); }
   Description describe() const override;
+  const Choice& choice() const { return choice_; }
 
   ConvSpec spec;
   double seconds = 0.0;
@@ -241,19 +255,26 @@ std::vector<Choice> choices_for(const ConvSpec& spec, const Kernels& kernels,
 
 std::unique_ptr<Step> make_lines_conv(ConvSpec spec, const Layout& source, const Layout& out,
                                       const Kernels& kernels, const Options& options) {
-  const std::vector<Choice> choices = choices_for(spec, kernels, options);
+  const std::string layer = spec.signature(source, out);
+  const Findings::Finding* known = options.findings ? options.findings->find(layer) : nullptr;
+  std::unique_ptr<LinesConv> best;
+  if (known) {
+    best = std::make_unique<LinesConv>(spec, decode(known->choice), source, kernels);
+    best->seconds = known->seconds;
+    return best;
+  }
   ConvSpec measured = spec;
   measured.source = 0, measured.out = 1;
   measured.residual = spec.residual >= 0 ? 2 : -1, measured.mask = spec.mask >= 0 ? 2 : -1;
-  std::unique_ptr<LinesConv> best;
   const int num_groups = spec.pass.places() <= 4 ? 4 : 1;  // small ones run jointly
-  const Bench bench(source, out, 0, num_groups);
-  for (const Choice& choice : choices) {
+  const Bench bench(source, out, 0, options.tune ? num_groups : 0);
+  for (const Choice& choice : choices_for(spec, kernels, options)) {
     auto step = std::make_unique<LinesConv>(measured, choice, source, kernels);
     if (options.tune) step->seconds = bench.seconds(*step) / num_groups;
     if (!best || step->seconds < best->seconds) best = std::move(step);
     if (!options.tune) break;
   }
+  if (options.findings) options.findings->note(layer, {encode(best->choice()), best->seconds});
   best->spec.source = spec.source, best->spec.out = spec.out;
   best->spec.residual = spec.residual, best->spec.mask = spec.mask;
   return best;

@@ -157,6 +157,39 @@ NumpyArray run(Plan& plan, const Array& images) {
   return logits;
 }
 
+// A tape and the plan that it gives its buffers back to, which therefore has to live as long.
+struct HeldTape {
+  nb::object plan;
+  std::unique_ptr<Plan::Tape> tape;
+};
+
+nb::tuple forward(const nb::object& self, const Array& images) {
+  Plan& plan = nb::cast<Plan&>(self);
+  const size_t num_images = count_images(plan, images);
+  NumpyArray logits = new_array({num_images, size_t(plan.graph().num_classes())});
+  std::unique_ptr<Plan::Tape> tape;
+  {
+    nb::gil_scoped_release released;
+    tape = plan.forward(images.data(), num_images, logits.data());
+  }
+  return nb::make_tuple(logits, std::make_unique<HeldTape>(HeldTape{self, std::move(tape)}));
+}
+
+NumpyArray backward(Plan& plan, const HeldTape& held, const Array& gradient) {
+  const Plan::Tape& tape = *held.tape;
+  if (tape.plan != &plan) throw std::invalid_argument("this tape is of another plan");
+  if (gradient.ndim() != 2 || gradient.shape(0) != tape.num_images ||
+      gradient.shape(1) != size_t(plan.graph().num_classes()))
+    throw std::invalid_argument("the gradient does not have the shape of the logits");
+  const Shape& shape = plan.graph().input();
+  std::vector<size_t> sides = {tape.num_images, size_t(shape.channels)};
+  if (!shape.flat) sides.insert(sides.end(), {size_t(shape.height), size_t(shape.width)});
+  NumpyArray images = new_array(sides);
+  nb::gil_scoped_release released;
+  plan.backward(tape, gradient.data(), images.data());
+  return images;
+}
+
 void set_weights(Plan& plan, size_t index, const Array& weight, const Array& bias) {
   const auto& ops = plan.graph().ops;
   if (index >= ops.size() || !ops[index].has_weight())
@@ -185,6 +218,10 @@ nb::list describe(const Plan& plan) {
       row[("kernel" + suffix).c_str()] = text.kernel;
       row[("microseconds" + suffix).c_str()] = text.microseconds;
     }
+    nb::list gradients;
+    for (const Description& text : plan.describe_gradient(i))
+      gradients.append(nb::make_tuple(text.kernel, text.microseconds));
+    row["gradient"] = gradients;
     rows.append(row);
   }
   return rows;
@@ -197,10 +234,14 @@ NB_MODULE(_native, m) {
   using namespace wiry;
   m.doc() = "Compiled kernels of the sparse runtime; use wiry.Runtime.";
   m.def("instruction_sets", &instruction_sets, "Those this processor has, best first.");
+  nb::class_<HeldTape>(m, "Tape", "What a backward pass needs of a forward pass.");
   nb::class_<Plan>(m, "Plan")
       .def(nb::new_(&make_plan), "ops"_a, "input_shape"_a, "num_threads"_a = 1,
            "instruction_set"_a = "", "options"_a = nb::dict())
       .def("run", &run, "images"_a, "Return the logits of images, (n, classes).")
+      .def("forward", &forward, "images"_a, "Return logits and a tape for `backward`.")
+      .def("backward", &backward, "tape"_a, "gradient"_a,
+           "Return the gradient on the images, from that on the logits.")
       .def("set_weights", &set_weights, "op_index"_a, "weight"_a, "bias"_a,
            "Give new values to the weights that were not zero; the pattern stays.")
       .def("describe", &describe, "Return what was chosen for each operation, and its time.")

@@ -18,6 +18,14 @@ struct Choice {
   uint32_t channels_per_part = UINT32_MAX;
 };
 
+std::vector<int64_t> encode(const Choice& choice) {
+  return {choice.block, choice.width, choice.four, choice.channels_per_part};
+}
+
+Choice decode(const std::vector<int64_t>& numbers) {
+  return {int(numbers[0]), int(numbers[1]), numbers[2] != 0, uint32_t(numbers[3])};
+}
+
 class PlacesConv : public Step {
  public:
   PlacesConv(const ConvSpec& spec, const Choice& choice, const Layout& source, const Kernels& kernels);
@@ -25,6 +33,7 @@ class PlacesConv : public Step {
   void set_values(const std::vector<float>& weights) override { packing_.set_values(weights); }
   size_t scratch_size() const override { return copies_.size(); }
   Description describe() const override;
+  const Choice& choice() const { return choice_; }
 
   ConvSpec spec;
   double seconds = 0.0;
@@ -146,15 +155,23 @@ std::vector<Choice> choices_for(const Pass& pass, const Kernels& kernels, const 
 
 std::unique_ptr<Step> make_places_conv(ConvSpec spec, const Layout& source, const Layout& out,
                                        const Kernels& kernels, const Options& options) {
+  const std::string layer = spec.signature(source, out);
+  const Findings::Finding* known = options.findings ? options.findings->find(layer) : nullptr;
+  std::unique_ptr<PlacesConv> best;
+  if (known) {
+    best = std::make_unique<PlacesConv>(spec, decode(known->choice), source, kernels);
+    best->seconds = known->seconds;
+    return best;
+  }
   ConvSpec measured = spec;
   measured.source = 0, measured.out = 1, measured.residual = spec.residual >= 0 ? 2 : -1;
-  std::unique_ptr<PlacesConv> best;
   for (const Choice& choice : choices_for(spec.pass, kernels, options)) {
     auto step = std::make_unique<PlacesConv>(measured, choice, source, kernels);
     if (options.tune) step->seconds = Bench(source, out, step->scratch_size()).seconds(*step);
     if (!best || step->seconds < best->seconds) best = std::move(step);
     if (!options.tune) break;
   }
+  if (options.findings) options.findings->note(layer, {encode(best->choice()), best->seconds});
   best->spec.source = spec.source, best->spec.out = spec.out, best->spec.residual = spec.residual;
   return best;
 }

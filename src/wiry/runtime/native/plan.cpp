@@ -1,46 +1,12 @@
 #include "plan.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <stdexcept>
 
+#include "context.hpp"
 #include "kernels.hpp"
 
 namespace wiry {
-
-// What one call needs: threads, and buffers for each of them and for all of them together.
-struct Plan::Context {
-  explicit Context(int num_threads) : team(num_threads), places(num_threads), lines(num_threads) {}
-
-  Team team;
-  std::vector<Workspace> places, lines;  // the first also serves the team as a whole
-  std::vector<Floats> scratch_floats;
-  std::vector<float*> scratches;
-};
-
-// Takes a context from the pool and puts it back.
-struct Plan::Borrowed {
-  explicit Borrowed(Plan& from) : plan(from) {
-    std::lock_guard<std::mutex> lock(plan.contexts_mutex_);
-    if (plan.owner_ != getpid()) {  // after a fork the threads are gone: leave them alone
-      for (auto& idle : plan.idle_) (void)idle.release();
-      plan.idle_.clear();
-      plan.owner_ = getpid();
-    }
-    if (!plan.idle_.empty()) {
-      context = std::move(plan.idle_.back());
-      plan.idle_.pop_back();
-    }
-  }
-  ~Borrowed() {
-    std::lock_guard<std::mutex> lock(plan.contexts_mutex_);
-    if (context) plan.idle_.push_back(std::move(context));
-  }
-
-  Plan& plan;
-  std::unique_ptr<Context> context;
-};
 
 struct Plan::Job {
   const float* images;
@@ -54,13 +20,15 @@ Plan::Plan(Graph graph, int num_threads, const std::string& instruction_set, con
     : graph_(std::move(graph)),
       kernels_(&kernels_for(instruction_set)),
       num_threads_(num_threads),
+      options_(options),
       owner_(getpid()) {
   if (num_threads < 1 || num_threads > MOST_THREADS)
     throw std::invalid_argument("num_threads is from 1 to " + std::to_string(MOST_THREADS));
+  options_.findings = &findings_;
   if (options.layout != "lines")
-    places_ = std::make_unique<Program>(graph_, Layouts::places, *kernels_, options);
+    places_ = std::make_unique<Program>(graph_, Layouts::places, *kernels_, options_);
   if (options.layout != "places")
-    lines_ = std::make_unique<Program>(graph_, Layouts::lines, *kernels_, options);
+    lines_ = std::make_unique<Program>(graph_, Layouts::lines, *kernels_, options_);
 }
 
 Plan::~Plan() {
@@ -76,6 +44,10 @@ double Plan::seconds(Layouts layouts) const {
 Description Plan::describe(size_t op, Layouts layouts) const {
   const auto& program = layouts == Layouts::places ? places_ : lines_;
   return program ? program->describe(int(op)) : Description{};
+}
+
+std::vector<Description> Plan::describe_gradient(size_t op) const {
+  return gradient_ ? gradient_->describe(int(op)) : std::vector<Description>{};
 }
 
 // Whole groups of 16 go in lines, and the rest too unless so few images are faster one by one.
@@ -111,7 +83,6 @@ void Plan::run(const float* images, size_t num_images, float* logits) {
   if (num_images == 0) return;
   std::shared_lock<std::shared_mutex> reading(weights_);
   Borrowed borrowed(*this);
-  if (!borrowed.context) borrowed.context = std::make_unique<Context>(num_threads_);
   Context& context = *borrowed.context;
   const size_t split = images_in_lines(num_images);
   std::vector<Job> jobs;
@@ -145,8 +116,10 @@ void Plan::set_weights(size_t index, const float* weight, const float* bias) {
   for (size_t i = 0; i < op.weight.index.size(); ++i)
     op.weight.value[i] = weight[op.weight.index[i]];
   std::copy(bias, bias + op.bias.size(), op.bias.begin());
-  for (Program* program : {places_.get(), lines_.get()})
+  for (Program* program : {places_.get(), lines_.get(), kept_.get()})
     if (program) program->set_values(int(index), op.weight.value);
+  if (gradient_) gradient_->set_values(int(index), op.weight.value);
+  ++version_;
 }
 
 }  // namespace wiry

@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "memory.hpp"
@@ -13,6 +15,24 @@ namespace wiry {
 
 // Seconds of the fastest of a few runs.
 double measure(const std::function<void()>& run);
+
+// What was found to be fastest for a layer, for others that look the same. One for each plan.
+class Findings {
+ public:
+  struct Finding {
+    std::vector<int64_t> choice;
+    double seconds;
+  };
+  // Null if there is none.
+  const Finding* find(const std::string& layer) const {
+    const auto found = known_.find(layer);
+    return found == known_.end() ? nullptr : &found->second;
+  }
+  void note(const std::string& layer, Finding finding) { known_[layer] = std::move(finding); }
+
+ private:
+  std::map<std::string, Finding> known_;
+};
 
 // What a convolution is measured on: a source, an output and perhaps something to add.
 class Bench {

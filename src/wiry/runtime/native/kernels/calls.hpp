@@ -66,6 +66,15 @@ struct PoolCall {
 
 using PoolKernel = void (*)(const PoolCall&);
 
+// The gradient of pooling in lines: adds to `to`, which lies like the pool's source.
+struct PoolGradientCall {
+  PoolCall pool;  // with the values that were read and made
+  const float* from;
+  size_t from_row;
+  float* to;
+  size_t to_row;
+};
+
 constexpr int NUM_BLOCKS = 4;  // R = 1, 2, 4, 8
 constexpr int NUM_HEIGHTS = 3;  // TH = 1, 2, 4
 constexpr int NUM_WIDTHS = 5;   // TW = 1, 2, 4, 8, 16
@@ -88,6 +97,8 @@ struct Kernels {
   MatrixKernel dense;    // 16 dense rows side by side
   PoolKernel max_pool[2];  // [pixel is a line]
   PoolKernel avg_pool[2];
+  void (*max_pool_gradient)(const PoolGradientCall&);  // to the first of equal maxima, as in torch
+  void (*avg_pool_gradient)(const PoolGradientCall&);
   void (*relu)(const float* source, float* out, size_t count);
   void (*add)(const float* a, const float* b, float* out, size_t count, bool relu);
   void (*scale)(const float* source, float* out, size_t count, float scale, float shift);

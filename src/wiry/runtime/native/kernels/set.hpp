@@ -12,6 +12,7 @@ namespace WIRY_SET {
 #include "elementwise.hpp"
 #include "matrix.hpp"
 #include "four.hpp"
+#include "pool_gradient.hpp"
 #include "small.hpp"
 
 constexpr int power(int exponent) { return 1 << exponent; }
@@ -80,6 +81,8 @@ static Kernels make_table(const char* name) {
   table.max_pool[1] = pool_lines<true>;
   table.avg_pool[0] = pool_places<false>;
   table.avg_pool[1] = pool_lines<false>;
+  table.max_pool_gradient = spread_maxima;
+  table.avg_pool_gradient = spread_means;
   table.relu = relu_values;
   table.add = add_values;
   table.scale = scale_values;
