@@ -23,6 +23,7 @@ docs: $(INSTALLED)
 
 bench: $(COMPILED)
 	$(BIN)/python benchmarks/attack_step.py
+	$(BIN)/python benchmarks/runtime.py --fast
 
 native: $(INSTALLED) # fails where the sparse runtime cannot be compiled; the others go on without
 	$(BIN)/python build_tools/native.py

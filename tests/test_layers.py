@@ -20,6 +20,7 @@ ALLOWED = {
     "train": BASE | {"data", "models", "objectives", "sparsify", "engine"},
     "evaluation": BASE | {"data", "models", "attacks", "bounds", "engine"},
     "export": BASE | {"data", "models", "evaluation", "engine", "runtime"},
+    "bench": BASE | {"data", "models", "attacks", "evaluation", "export", "engine", "runtime"},
     "sweep": BASE
     | {"data", "models", "attacks", "sparsify", "train", "evaluation", "export"}
     | {"engine", "runtime"},

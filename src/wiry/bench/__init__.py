@@ -1,0 +1,1 @@
+"""Compare the ways a network can be run on this machine: speed, memory, size, accuracy."""

@@ -1,0 +1,1 @@
+"""Ways to run a network, one file each; found by the registry `engine`."""
