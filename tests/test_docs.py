@@ -12,13 +12,16 @@ import pytest
 import yaml
 
 import wiry
+from wiry.bench.subject import Subject
 from wiry.cli import run
 from wiry.core.errors import UserError
+from wiry.core.mask import Mask
 from wiry.core.recipe import Stage
 from wiry.core.recipe_file import load_recipe, parse_recipe
 from wiry.core.registry import kinds, registry
 from wiry.core.run import Run
 from wiry.data.base import build_dataset
+from wiry.models.base import build_model
 from wiry.sparsify.plan import plan
 from wiry.sweep.outcome import SHELL_FIELDS
 
@@ -144,6 +147,8 @@ def test_a_file_of_adding_works(
         assert run(["list", kind, "--plugin", name]) == 0
         listed = re.search(r"^  (my-[a-z-]+) +\S", capsys.readouterr().out, re.MULTILINE)
         assert listed, f"`wiry list --plugin {name}` shows no {kind} of the page"
+        if kind == "engine":
+            return _check_engine(listed[1], tmp_path)
         if recipe is None:
             loaded = _recipe_of_method(listed[1])
         else:
@@ -157,6 +162,17 @@ def test_a_file_of_adding_works(
     finally:
         sys.modules.pop(name, None)
         importlib.invalidate_caches()
+
+
+def _check_engine(name, folder):
+    """Check that an engine answers like the network."""
+    model = build_model("mlp", input_shape=(1, 4, 4), num_classes=3, seed=0).eval()
+    subject = Subject(model, Mask(), (1, 4, 4))
+    engine = registry("engine").build(name)
+    path, images = engine.write(subject, folder), subject.random_images(2)
+    answer = engine.open(path, (1, 4, 4), batch_size=2, num_threads=1)
+    expected = model(images).detach().numpy()
+    np.testing.assert_allclose(answer(images.numpy()), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_data_set_from_a_file_on_the_page_of_adding_works(
