@@ -76,6 +76,9 @@ class Stage(Strict):
     """Stage whose trained network the objective learns from (`STAGE` or `STAGE@500it`)."""
     average: _component("average") | None = None
     """How the weights are averaged over the steps; the average is what the stage leaves."""
+    engine: Literal["auto", "dense", "sparse"] = "auto"
+    """What attacks on the CPU search on: the weights that are not zero where few are left (auto) or
+    always (sparse), or all weights (dense). Changes the last digits of a gradient, no more."""
 
     def reference_names(self) -> set[str]:
         """Return the names of the stages this stage builds upon."""

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from wiry.core.batch import Batch, Loss
+from wiry.core.inner import searched
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -62,8 +63,12 @@ def cross_entropy(label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
 def attack_images(
     attack: Any, model: nn.Module, batch: Batch, generator: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
-    """Return adversarial images that the loss takes as constants."""
-    return attack(model, batch.x, batch.y, generator).detach()
+    """Return adversarial images that the loss takes as constants.
+
+    The search may be on a twin of the model that is faster, see `wiry.core.inner`.
+    """
+    network = searched(model, getattr(attack, "mode", "eval"))
+    return attack(network, batch.x, batch.y, generator).detach()
 
 
 def check_share(name: str, value: float) -> None:

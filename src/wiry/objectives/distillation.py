@@ -118,7 +118,8 @@ class Distillation:
         if self.variant == "ard":
             return attack_images(self.attack, model, batch, generator)
         # with probabilities for labels, cross-entropy is the divergence plus a constant
-        return self.attack(model, batch.x, target, generator).detach()
+        softened = dataclasses.replace(batch, y=target)
+        return attack_images(self.attack, model, softened, generator)
 
 
 def _divergence(

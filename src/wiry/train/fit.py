@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wiry.core import dist
 from wiry.core.batch import Batch
 from wiry.core.errors import Diverged
+from wiry.core.inner import Twin, searching_on
 from wiry.core.rng import stream
 from wiry.core.state import SparseState
 from wiry.data.loader import Loader
@@ -53,6 +54,7 @@ class Training:
     Attributes:
         identity: the stage identity, which a checkpoint must match.
         average: the running average of the weights, if the stage wants one.
+        twin: what attacks search on in place of the model, see `wiry.core.inner`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Training:
     num_batches: int
     progress: Progress = dataclasses.field(default_factory=Progress)
     average: Any = None
+    twin: Twin | None = None
 
 
 Observer = Callable[[Training], Mapping[str, Any] | None]
@@ -117,7 +120,8 @@ def _step(t: Training, batch: Batch, num_images: int) -> dict[str, Tensor]:
     t.sparsifier.before_forward(t.model, t.state)
     ranks = (dist.rank(),) if dist.is_distributed() else ()
     generator = stream(t.seed, t.name, "attack", t.state.step, *ranks)
-    loss = t.objective(t.model, t.model, batch, generator)
+    with searching_on(t.model, t.twin):
+        loss = t.objective(t.model, t.model, batch, generator)
     _check_finite(loss.total.detach(), t)
     clear_gradients(t.model, t.optimizer)
     (loss.total * (len(batch.y) * dist.world_size() / num_images)).backward()

@@ -17,6 +17,7 @@ from wiry.core.mask import Mask, density
 from wiry.core.recipe import Recipe, Stage, kept_lengths
 from wiry.core.run import Run, made_with
 from wiry.core.tensors import load_mask, load_tensors, save_mask, save_tensors
+from wiry.engine.inner import SparseTwin
 from wiry.train.checkpoint import load_checkpoint, remove_checkpoints
 from wiry.train.fit import Observer, Training, fit
 from wiry.train.observe import Checkpointer, MetricsWriter, WeightKeeper
@@ -94,6 +95,7 @@ def _train_stage(run: Run, stage: Stage, session: Session) -> None:
             run.log(f"{stage.name}: {line}")
             session.announce(f"{stage.name}: {line}")
 
+    training.twin = SparseTwin(training.model, dataset.input_shape, stage.engine, tell)
     metrics = MetricsWriter(run.recipe.monitor, splits, folder / "metrics.jsonl", tell)
     keeper = WeightKeeper(kept, folder, training.loader.steps_per_epoch)
     for line in load_checkpoint(training, folder, training.identity):
