@@ -14,10 +14,10 @@ evaluation = typer.Typer()
 
 _HELP = """Attack a network and report clean and robust accuracy with intervals.
 
-The network is TARGET: a run directory, a bundle (`best`), a program (.pt2, from torch.export.save)
-or an .onnx file (extra wiry[onnx], black-box attacks only). Or it is what your own function
-returns: --model package.module:function, with --weights FILE. It must take images in [0, 1] and
-return logits; --mean and --std put a normalisation in front.
+The network is TARGET: a run directory, a bundle (`best`), a .wiry file, a program (.pt2, from
+torch.export.save) or an .onnx file (extra wiry[onnx], black-box attacks only). Or it is what your
+own function returns: --model package.module:function, with --weights FILE. It must take images in
+[0, 1] and return logits; --mean and --std put a normalisation in front.
 
 Opening a .pt2 or naming a --model runs the code in it: use only what you trust.
 
@@ -33,7 +33,7 @@ wiry evaluate --model nets:build --weights net.safetensors --data images.npz --e
 @evaluation.command(help=_HELP)
 def evaluate(
     target: Annotated[
-        Path | None, typer.Argument(help="A run, a bundle, a .pt2 or an .onnx file.")
+        Path | None, typer.Argument(help="A run, a bundle, a .wiry, .pt2 or .onnx file.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="package.module:function that returns a torch.nn.Module.")

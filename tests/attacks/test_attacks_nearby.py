@@ -50,13 +50,18 @@ def plain():
     return nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.LazyLinear(5))
 
 
+def leaving_the_end_out():
+    layers = [nn.Conv2d(2, 3, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)]
+    return nn.Sequential(*layers)
+
+
 def rectangular():
     layers = [nn.Conv2d(2, 3, (3, 2), stride=(2, 3), padding=(0, 1)), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Conv2d(3, 3, 3, padding=2), nn.Flatten(), nn.LazyLinear(4))
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5])
-@pytest.mark.parametrize("make", [Residual, plain, rectangular])
+@pytest.mark.parametrize("make", [Residual, plain, leaving_the_end_out, rectangular])
 def test_answers_are_the_networks_while_squares_are_kept_and_images_leave(make, side):
     network = seeded(make)
     with torch.no_grad():
@@ -132,7 +137,9 @@ def test_a_window_grows_by_what_a_kernel_reaches():
     first = reach.first(torch.tensor([0, 3, 6]), 0, 2, 4)
     assert first.tolist() == [0, 1, 2]  # input row 3 is seen by outputs 1 and 2, the last is 3
     assert reach.looked_at((2, 2)) == (5, 5)
-    assert not reach.skips and Reach((1, 1), (2, 2), (0, 0)).skips
+    assert Reach((1, 1), (2, 2), (0, 0)).skips((8, 8))
+    assert Reach((3, 3), (2, 2), (0, 0)).skips((8, 8))  # the last row and column
+    assert not Reach((3, 3), (2, 2), (0, 0)).skips((7, 7))
 
 
 def test_a_table_gives_and_takes_parts_at_their_places():

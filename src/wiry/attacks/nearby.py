@@ -114,13 +114,14 @@ class Nearby:
     def _seen(self, node: fx.Node, before: fx.Node, window: Window) -> Window:
         """Return the outputs of a convolution or a pooling that see a window."""
         reach, size, table = self.plan.reaches[node], self.plan.sizes[node], self.tables[before]
-        whole = reach.outputs((table.shape[2], table.shape[3]))
+        inputs = table.shape[2], table.shape[3]
+        whole = reach.outputs(inputs)
         top = reach.first(window.top, 0, size[0], whole[0])
         left = reach.first(window.left, 1, size[1], whole[1])
         down = top * reach.stride[0] - reach.padding[0]
         across = left * reach.stride[1] - reach.padding[1]
         patch = table.patch(self.asked, down, across, reach.looked_at(size))
-        put(patch, window, down, across, cut=reach.skips)
+        put(patch, window, down, across, cut=reach.skips(inputs))
         return Window(_slide(layer_of(self.network, node), patch.permute(0, 3, 1, 2)), top, left)
 
     def _framed(self, node: fx.Node, window: Window, frame: Window) -> Window:

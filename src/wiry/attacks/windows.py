@@ -73,10 +73,12 @@ class Reach:
             (size[1] - 1) * self.stride[1] + self.kernel[1],
         )
 
-    @property
-    def skips(self) -> bool:
-        """Whether some inputs are seen by no output."""
-        return any(k < s for k, s in zip(self.kernel, self.stride, strict=True))
+    def skips(self, inputs: Size) -> bool:
+        """Return whether no output sees some of the inputs: between two outputs, or at the end."""
+        return any(
+            k < s or (n + 2 * p - k) % s
+            for n, p, k, s in zip(inputs, self.padding, self.kernel, self.stride, strict=True)
+        )
 
 
 class Table:

@@ -9,7 +9,8 @@ from wiry.evaluation.batching import CPU_BATCH
 from wiry.evaluation.flips import clean_margins, compare_verdicts
 from wiry.evaluation.table import Table
 from wiry.evaluation.transfer import transfer
-from wiry.sweep.evaluate_network import Images, Network
+from wiry.sweep.evaluate_images import Images
+from wiry.sweep.evaluate_network import Network
 from wiry.sweep.evaluate_task import EvaluateOptions, Task
 
 Judged = tuple[Network, dict[str, Any], Path]

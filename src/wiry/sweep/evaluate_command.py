@@ -17,14 +17,8 @@ from wiry.evaluation.protocols import Protocol, find_protocol, parse_card
 from wiry.evaluation.record import run_evaluation
 from wiry.export.outside import check_answers
 from wiry.sweep.evaluate_against import compare_two
-from wiry.sweep.evaluate_network import (
-    Images,
-    Network,
-    Source,
-    find_images,
-    folder_of,
-    open_network,
-)
+from wiry.sweep.evaluate_images import Images, find_images, folder_of
+from wiry.sweep.evaluate_network import Network, Source, open_network
 from wiry.sweep.evaluate_task import (
     EvaluateOptions,
     Task,
@@ -74,7 +68,7 @@ def run_evaluate(options: EvaluateOptions, progress: Progress | None = None) -> 
         raise UserError("--out is for networks from outside; others keep evaluations beside them")
     task = task_of(options, network, protocol)
     data = _data(options, network, protocol)
-    images = find_images(network.trained, data, options.split, options.num_samples)
+    images = find_images(network, data, options.split, options.num_samples)
     _check_fit(options, network, images)
     other = _open_other(options, task, images) if options.against is not None else None
     seed = _seed(options, network)
@@ -160,13 +154,13 @@ def _check_fit(options: EvaluateOptions, network: Network, images: Images) -> No
 def _seed(options: EvaluateOptions, network: Network) -> int:
     if options.seed is not None:
         return options.seed
-    return network.trained.recipe.seed if network.trained is not None else 0
+    return network.recipe.seed if network.recipe is not None else 0
 
 
 def _data(
     options: EvaluateOptions, network: Network, protocol: Protocol | None
 ) -> Mapping[str, Any] | Path | None:
-    if options.data is None and protocol is not None and network.trained is None:
+    if options.data is None and protocol is not None and network.recipe is None:
         return {"name": protocol.datasets[0]}
     return options.data
 

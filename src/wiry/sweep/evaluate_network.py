@@ -1,35 +1,36 @@
-"""Where an evaluation finds its network and its images, whoever made them.
+"""Where an evaluation finds its network, whoever made it; its images are `evaluate_images`.
 
-A network is a run's stage, a bundle, a file (`.pt2`, `.onnx`), or what somebody's function builds.
+A network is a run's stage, a bundle, a file (`.wiry`, `.pt2`, `.onnx`), or what somebody's function
+builds.
 """
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from wiry.core.errors import UserError
 from wiry.core.files import checksum
 from wiry.core.mask import Mask
-from wiry.core.registry import registry
-from wiry.data.arrays import load_arrays
-from wiry.data.base import build_dataset
+from wiry.core.recipe import Recipe, Stage, expand
+from wiry.core.recipe_file import parse_recipe
 from wiry.evaluation.fingerprint import fingerprint
+from wiry.export.load import load
 from wiry.export.outside import Normalized, build_outside, nonzeros, settle_masks_
+from wiry.export.sparse_file import load_mask
+from wiry.export.sparse_read import read_sparse
 from wiry.export.weights import load_weights_
 from wiry.sweep.target import Target, find_target
-from wiry.train.prepare import dataset_of
 
 _KINDS = (
-    "a run directory, a bundle (`best`), a program (.pt2) or an .onnx file; weights alone need "
+    "a run directory, a bundle (`best`), a .wiry, .pt2 or .onnx file; weights alone need "
     "--model package.module:function --weights FILE"
 )
+_FILES = (".wiry", ".pt2", ".onnx")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Network:
         mask: which of its weights are there.
         black_box: whether it answers without gradients.
         trained: the run's stage or bundle it is from, if wiry trained it.
+        recipe: how it was made, if that is known.
         source: where it is from, if it did not.
         identity: digest of everything that decides its answers.
         remarks: what the user should know of how it was opened.
@@ -92,6 +94,14 @@ class Network:
     source: Source | None = None
     identity: str = ""
     remarks: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that trained it, if that is known."""
+        if self.trained is not None:
+            return self.trained.stage
+        return expand(self.recipe)[-1] if self.recipe is not None else None
 
 
 def open_network(source: Source, device: str) -> Network:
@@ -102,7 +112,7 @@ def open_network(source: Source, device: str) -> Network:
     """
     source.check()
     path = source.target
-    if source.place is not None or (path is not None and path.suffix in (".pt2", ".onnx")):
+    if source.place is not None or (path is not None and path.suffix in _FILES):
         if source.stage is not None:
             raise UserError("--stage is for run directories; leave it out")
         return _open_foreign(source, device)
@@ -114,7 +124,8 @@ def open_network(source: Source, device: str) -> Network:
         raise UserError("the normalisation of a network of wiry is inside; leave --mean out")
     found = find_target(path, source.stage)
     model = found.model.to(device).eval()
-    return Network(found.stage.name, model, found.mask.to(device), trained=found)
+    mask = found.mask.to(device)
+    return Network(found.stage.name, model, mask, trained=found, recipe=found.recipe)
 
 
 def _open_foreign(source: Source, device: str) -> Network:
@@ -127,7 +138,11 @@ def _open_foreign(source: Source, device: str) -> Network:
         remarks.append(f"no --weights: judged with the weights that {source.place} returns")
     model = model.to(device).eval()
     identity = hashlib.sha256(f"{digest} {fingerprint(model)}".encode()).hexdigest()
-    return Network(name, model, nonzeros(model), black_box, None, source, identity, tuple(remarks))
+    mask, recipe = nonzeros(model), None
+    if source.target is not None and source.target.suffix == ".wiry":
+        mask, recipe = load_mask(source.target).to(device) or mask, recipe_of(source.target)
+    facts = {"source": source, "identity": identity, "remarks": tuple(remarks), "recipe": recipe}
+    return Network(name, model, mask, black_box, **facts)
 
 
 def _load(source: Source, device: str, remarks: list[str]) -> tuple[nn.Module, str, str]:
@@ -142,10 +157,13 @@ def _load(source: Source, device: str, remarks: list[str]) -> tuple[nn.Module, s
         return model, digest, _plain("-".join(words))
     path = source.target
     assert path is not None
+    if path.suffix == ".wiry":
+        opened: Any = load(path)
+        return opened, checksum(path), _plain(path.stem)
     if path.suffix == ".onnx":
         from wiry.export.onnx_model import load_onnx
 
-        opened: Any = load_onnx(path)
+        opened = load_onnx(path)
     else:
         from wiry.export.program import load_program
 
@@ -158,80 +176,15 @@ def _load(source: Source, device: str, remarks: list[str]) -> tuple[nn.Module, s
     return opened, checksum(path), _plain(path.stem)
 
 
+def recipe_of(path: Path) -> Recipe | None:
+    """Return the recipe in a `.wiry` file; None if there is none that this wiry understands."""
+    data = read_sparse(path).facts["recipe"]
+    try:
+        return None if data is None else parse_recipe(data, import_plugins=False)
+    except UserError:
+        return None
+
+
 def _plain(text: str) -> str:
     """Return text as a part of a folder's name."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:60] or "network"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Images:
-    """What a network is judged on.
-
-    Attributes:
-        dataset: name of the data set, or of the file.
-        split: part of it.
-        class_names: as far as they are known.
-        identity: plain data that says which images these are.
-    """
-
-    x: Float[Tensor, "n c h w"]
-    y: Int[Tensor, " n"]
-    dataset: str
-    split: str
-    class_names: tuple[str, ...]
-    identity: Any
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
-        channels, height, width = self.x.shape[1:]
-        return channels, height, width
-
-
-def find_images(
-    trained: Target | None,
-    data: Mapping[str, Any] | Path | None,
-    split: str,
-    num_samples: int | None,
-) -> Images:
-    """Return the first images of a split.
-
-    Args:
-        trained: what wiry trained has its data in its recipe.
-        data: spec of a data set or path of an .npz, for other networks.
-
-    Raises:
-        UserError: if there are none, or two places to take them from.
-    """
-    if split not in ("test", "validation"):
-        raise UserError(f"--split must be test or validation, got {split!r}")
-    if trained is not None:
-        if data is not None:
-            raise UserError("a network of wiry is judged on its recipe's data; leave --data out")
-        dataset, spec = dataset_of(trained.recipe), trained.recipe.data
-    elif data is None:
-        raise UserError("which images? --data NAME (see `wiry list dataset`) or --data FILE.npz")
-    elif isinstance(data, Path):
-        if split != "test":
-            raise UserError("an .npz has one split; leave --split out")
-        x, y = load_arrays(data)
-        return Images(x[:num_samples], y[:num_samples], data.stem, split, (), checksum(data))
-    else:
-        spec = registry("dataset").normalize(data)
-        dataset = build_dataset(spec)
-    x, y = dataset.split(split)  # type: ignore[arg-type] # checked above
-    x, y = x[:num_samples], y[:num_samples]
-    return Images(x, y, dataset.name, split, dataset.class_names, spec)
-
-
-def folder_of(network: Network, images: Images, question: Any, out: Path) -> Path:
-    """Return where an evaluation goes: beside what wiry trained, else a folder of its own.
-
-    Args:
-        question: plain data that says what is asked besides network and images.
-        out: folder of such folders.
-    """
-    if network.trained is not None:
-        return network.trained.folder
-    text = json.dumps([network.identity, images.identity, question], sort_keys=True)
-    return out / f"evaluation-{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -75,7 +75,7 @@ def task_of(options: EvaluateOptions, network: Network, protocol: Protocol | Non
     Raises:
         UserError: for names, radii or norms that there are not, or that do not suit the network.
     """
-    threat = threat_of(network.trained.stage.objective) if network.trained is not None else None
+    threat = threat_of(network.stage.objective) if network.stage is not None else None
     eps = options.eps if options.eps is not None or threat is None else threat.eps
     norm = options.norm or (threat.norm if threat is not None else "linf")
     if eps is None:
