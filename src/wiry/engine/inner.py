@@ -23,7 +23,7 @@ Choice = Literal["auto", "dense", "sparse"]
 MOST_WORK = 0.2
 """Share of the multiplications that may be left for the engine to be chosen."""
 
-LEAST_WORK = 1_000_000
+LEAST_WORK = 100_000
 """Multiplications of an image below which a network is too small for the choice to matter."""
 
 
@@ -138,6 +138,6 @@ def _may_be_sparse(model: nn.Module) -> bool:
     """Say, at little cost, whether enough weights are zero for the rule to have a chance."""
     weights = [p for p in model.parameters() if p.dim() >= 2]
     total = sum(p.numel() for p in weights)
-    if total < LEAST_WORK // 1000 or any(p.device.type != "cpu" for p in weights):
+    if total == 0 or any(p.device.type != "cpu" for p in weights):
         return False
     return sum(int(p.count_nonzero()) for p in weights) <= 2 * MOST_WORK * total
