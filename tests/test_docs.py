@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import wiry
@@ -21,6 +22,9 @@ from wiry.core.recipe_file import load_recipe, parse_recipe
 from wiry.core.registry import kinds, registry
 from wiry.core.run import Run
 from wiry.data.base import build_dataset
+from wiry.export import artifact
+from wiry.export.verify import Images
+from wiry.export.write import Order, write
 from wiry.models.base import build_model
 from wiry.sparsify.plan import plan
 from wiry.sweep.outcome import SHELL_FIELDS
@@ -149,6 +153,8 @@ def test_a_file_of_adding_works(
         assert listed, f"`wiry list --plugin {name}` shows no {kind} of the page"
         if kind == "engine":
             return _check_engine(listed[1], tmp_path)
+        if kind == "format":
+            return _check_format(listed[1], tmp_path)
         if recipe is None:
             loaded = _recipe_of_method(listed[1])
         else:
@@ -162,6 +168,18 @@ def test_a_file_of_adding_works(
     finally:
         sys.modules.pop(name, None)
         importlib.invalidate_caches()
+
+
+def _check_format(name, folder):
+    """A network is written in the page's format, and the file answers like it."""
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
+    images = torch.rand(1, 1, 2, 2)
+    subject = artifact.Subject(model, Mask(), (1, 2, 2), (), None, None, images)
+    x = torch.rand(3, 1, 2, 2)
+    suffix = registry("format").build({"name": name}).suffix
+    asked = Images(x, model(x).argmax(1), (), 0)
+    card = write(subject, Order(name, folder / f"net{suffix}"), asked, name="net")
+    assert card["verification"]["clean_after"] == 1
 
 
 def _check_engine(name, folder):

@@ -30,10 +30,12 @@ EVERYTHING = set(ALLOWED) | {
     "console",
     "console_compare",
     "console_evaluate",
+    "console_export",
     "console_parse",
     "cli",
     "cli_compare",
     "cli_evaluate",
+    "cli_export",
     "cli_inspect",
     "cli_options",
 }

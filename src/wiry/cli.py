@@ -14,6 +14,7 @@ import typer
 
 from wiry.cli_compare import comparison
 from wiry.cli_evaluate import evaluation
+from wiry.cli_export import exporting
 from wiry.cli_inspect import inspection
 from wiry.cli_options import (
     CORES,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(evaluation)
 app.add_typer(inspection)
 app.add_typer(comparison)
+app.add_typer(exporting)
 
 
 @app.command()

@@ -219,6 +219,7 @@ _REGISTRIES = {
         Registry("average", "wiry.train"),
         Registry("measure", "wiry.evaluation.measures"),
         Registry("check", "wiry.evaluation.checks", context=("subject",)),
+        Registry("format", "wiry.export.formats"),
         Registry("engine", "wiry.bench.engines"),
     )
 }
