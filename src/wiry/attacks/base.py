@@ -32,6 +32,10 @@ class Attack(Protocol):
     An attack with a class attribute `draws_per_image = True` also takes `wiry.core.draws.Draws` for
     `generator`, one stream an image: then no result depends on the batch at all, and the evaluation
     may cut, pool and resume batches as it likes.
+
+    An attack whose `keeps_batch` is true calls the model with all images, in their order, each
+    time, and draws uniform and normal numbers only: it can attack several networks at once, each
+    with its part of the images (`wiry.train.replicas`).
     """
 
     @property

@@ -40,6 +40,7 @@ class FGSM:
     mode: Mode = "eval"  # of the model's layers during the attack
 
     draws_per_image: ClassVar[bool] = True
+    keeps_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_ball(self.eps, self.norm)

@@ -91,6 +91,11 @@ class PGD:
                 return self._best_restart(model, ball, reference, generator)
             return self._search(model, ball, self._start(ball, generator), reference)
 
+    @property
+    def keeps_batch(self) -> bool:
+        """Say whether the model is always called with all images, in their order."""
+        return self.restarts == 1 and not self.drop_fooled
+
     def resolved_step_size(self) -> float:
         """Return the step size in pixels."""
         return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size

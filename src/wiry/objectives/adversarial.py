@@ -44,6 +44,11 @@ class Adversarial:
 
     replays: ClassVar[int] = 1
 
+    @property
+    def is_joinable(self) -> bool:
+        """Say whether the loss is that of one attack on the whole batch."""
+        return self.mix == "both"
+
     def __post_init__(self) -> None:
         check_share("natural_weight", self.natural_weight)
         check_share("label_smoothing", self.label_smoothing)

@@ -28,6 +28,11 @@ class Objective(Protocol):
     `loss.total.backward()` and before the optimizer's step, each time. It is for gradients that
     come out of that same backward pass, such as the one on the input in free adversarial training.
     What an objective keeps between calls must not be needed across batches: runs resume there.
+
+    An objective whose `is_joinable` is true can be computed for several networks at once
+    (`wiry.train.replicas`): it draws and searches in its field `attack` only, through
+    `attack_images` on the whole batch, no operation depends on values, and it uses neither
+    `batch.progress` nor replays.
     """
 
     @property

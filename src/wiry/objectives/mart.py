@@ -31,6 +31,7 @@ class Mart:
     beta: float = 5.0  # lambda in the paper, where it is 5; the published code's default is 6
 
     replays: ClassVar[int] = 1
+    is_joinable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_weight("beta", self.beta)

@@ -19,6 +19,7 @@ class Natural:
     label_smoothing: float = 0.0  # share of the label spread over all classes, in [0, 1)
 
     replays: ClassVar[int] = 1
+    is_joinable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_share("label_smoothing", self.label_smoothing)

@@ -37,6 +37,7 @@ class Trades:
     label_smoothing: float = 0.0  # of the clean term, in [0, 1)
 
     replays: ClassVar[int] = 1
+    is_joinable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_weight("beta", self.beta)

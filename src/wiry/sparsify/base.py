@@ -29,6 +29,9 @@ class Sparsifier:
     weights go until no more than asked for are left; `pattern`: a hardware pattern decides.
     """
 
+    watches_layers: ClassVar[bool] = False
+    """Whether it sees what passes through the model's layers, with hooks of its own on them."""
+
     def setup(self, model: nn.Module, state: SparseState) -> None:
         """Fill `state`: it comes with the start mask, a generator and `total_steps`.
 

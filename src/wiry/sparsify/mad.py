@@ -6,6 +6,7 @@ K-FAC); `curvature` records both in the backward pass of the loss.
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,8 @@ class Mad(Reparametrised):
     """Share of the prunable weights that are removed, in [0, 1)."""
     num_rounds: int = 10
     """How often the soft masks start anew, evenly over the stage; a round has two steps or more."""
+
+    watches_layers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_share(self.sparsity, "sparsity")

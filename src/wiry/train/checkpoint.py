@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wiry.core.files import write_atomic
 from wiry.train.fit import Training
@@ -68,16 +69,25 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _state_of(t: Training) -> dict[str, Any]:
     return {
         "identity": t.identity,
-        "model": t.model.state_dict(),
-        "optimizer": t.optimizer.state_dict(),
+        "model": _own(t.model.state_dict()),
+        "optimizer": _own(t.optimizer.state_dict()),
         "state": t.state.state_dict(),
         "average": t.average.state_dict() if t.average is not None else None,
         "progress": {
             "num_batches": t.progress.num_batches,
-            "sums": t.progress.sums,
+            "sums": _own(t.progress.sums),
             "seconds": t.progress.seconds,
         },
     }
+
+
+def _own(value: Any) -> Any:
+    """Copy tensors that are a part of a larger one, which would be written whole."""
+    if isinstance(value, dict):
+        return {key: _own(part) for key, part in value.items()}
+    if isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes:
+        return value.clone()
+    return value
 
 
 def _restore(t: Training, saved: dict[str, Any]) -> None:

@@ -24,6 +24,9 @@ from wiry.train.overfitting import OverfittingDetector
 
 Split = tuple[Tensor, Tensor]
 
+MEASURED_AT_ONCE = 500
+"""Images in a batch of a measurement; its random streams begin anew in each."""
+
 
 class MetricsWriter:
     """Measure at every `monitor.every` and at the end; append one line to metrics.jsonl.
@@ -45,6 +48,7 @@ class MetricsWriter:
             n: (x[: monitor.num_samples], y[: monitor.num_samples]) for n, (x, y) in splits.items()
         }
         self.attack = registry("attack").build(monitor.attack) if monitor.attack else None
+        self.measure: Callable[..., dict[str, float]] = measure
 
     def rewind(self, num_steps: int) -> None:
         """Drop the rows after a step: what was measured after the checkpoint is measured again."""
@@ -56,10 +60,14 @@ class MetricsWriter:
             return
         write_atomic(self.path, "".join(json.dumps(row) + "\n" for row in rows))
 
+    def is_due(self, t: Training) -> bool:
+        """Say whether a measurement is due after this batch."""
+        every = max(1, to_steps(self.monitor.every, t.loader.steps_per_epoch))
+        return t.progress.num_batches % every == 0 or t.progress.num_batches == t.num_batches
+
     def __call__(self, t: Training) -> dict[str, Any] | None:
         """Measure if it is due, and return the row."""
-        every = max(1, to_steps(self.monitor.every, t.loader.steps_per_epoch))
-        if t.progress.num_batches % every and t.progress.num_batches != t.num_batches:
+        if not self.is_due(t):
             return None
         row: dict[str, Any] = {
             "step": t.state.step,
@@ -67,7 +75,7 @@ class MetricsWriter:
         }
         row |= {f"train_{name}": value for name, value in t.progress.take_means().items()}
         for name, (x, y) in self.splits.items():
-            values = measure(t.model, x, y, self.attack, t.seed, t.name, name)
+            values = self.measure(t.model, x, y, self.attack, t.seed, t.name, name)
             row |= {f"{name}_{key}": value for key, value in values.items()}
         row["density"] = density(t.model, t.state.mask)
         row["layer_density"] = layer_density(t.model, t.state.mask)
@@ -137,8 +145,8 @@ def measure(
     if attack is not None:
         sums |= {"robust_loss": 0.0, "robust_accuracy": 0.0}
     try:
-        for first in range(0, len(y), 500):
-            part_x, part_y = x[first : first + 500], y[first : first + 500]
+        for first in range(0, len(y), MEASURED_AT_ONCE):
+            part_x, part_y = (s[first : first + MEASURED_AT_ONCE] for s in (x, y))
             loss, right = _judge(model, part_x, part_y)
             sums["loss"] += loss
             sums["accuracy"] += int(right.sum())

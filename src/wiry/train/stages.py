@@ -61,7 +61,7 @@ def train(recipe: Recipe, out: Path, session: Session | None = None) -> Run:
         if dist.is_first():
             run.create(session.device)
         for stage in run.stages:
-            if dist.from_first(dist.is_first() and _is_there(run, stage, store, session)):
+            if dist.from_first(dist.is_first() and is_there(run, stage, store, session)):
                 continue
             _train_stage(run, stage, session)
             if dist.is_first():
@@ -70,7 +70,7 @@ def train(recipe: Recipe, out: Path, session: Session | None = None) -> Run:
     return run
 
 
-def _is_there(run: Run, stage: Stage, store: Path, session: Session) -> bool:
+def is_there(run: Run, stage: Stage, store: Path, session: Session) -> bool:
     """Say whether a stage is done, or can be taken over from another run; then it is."""
     if not run.is_done(stage) and not link_equal_stage(run, stage, store, session.device):
         return False
@@ -80,7 +80,22 @@ def _is_there(run: Run, stage: Stage, store: Path, session: Session) -> bool:
     return True
 
 
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A training that stands where it begins or goes on, and who watches it."""
+
+    training: Training
+    observers: tuple[Observer, ...]
+
+
 def _train_stage(run: Run, stage: Stage, session: Session) -> None:
+    placed = place_stage(run, stage, session)
+    fit(placed.training, placed.observers)
+    finish_stage(run, stage, placed.training, session.device)
+
+
+def place_stage(run: Run, stage: Stage, session: Session) -> Placed:
+    """Prepare a stage from its start or its newest resume file, with its observers."""
     folder = run.stage_dir(stage)
     folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset_of(run.recipe)
@@ -111,11 +126,10 @@ def _train_stage(run: Run, stage: Stage, session: Session) -> None:
         )
     dist.barrier()  # a later checkpoint of the first rank must not be read by another
     checkpointer = Checkpointer(folder, session.checkpoint_seconds)
-    fit(training, (metrics, keeper, checkpointer, *session.observers))
-    _finish(run, stage, training, session.device)
+    return Placed(training, (metrics, keeper, checkpointer, *session.observers))
 
 
-def _finish(run: Run, stage: Stage, training: Training, device: str) -> None:
+def finish_stage(run: Run, stage: Stage, training: Training, device: str) -> None:
     """Write weights, mask and the DONE mark; drop the resume files."""
     folder = run.stage_dir(stage)
     mask = training.sparsifier.finish(training.model, training.state)
