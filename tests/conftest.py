@@ -13,14 +13,17 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the sparse runtime if it is missing or older than its sources."""
+    """Compile the sparse runtime if it is missing or older than its sources.
+
+    Without a compiler its tests are skipped; `make native`, which CI runs first, fails then.
+    """
     if hasattr(config, "workerinput"):  # the first process of several does it
         return
     room = ROOT / "src" / "wiry" / "runtime"
     sources = [ROOT / "CMakeLists.txt", *(p for p in room.glob("native/**/*") if p.is_file())]
     made = max((p.stat().st_mtime for p in room.glob("_native*")), default=0.0)
     if made < max(p.stat().st_mtime for p in sources):
-        subprocess.run([sys.executable, ROOT / "build_tools" / "native.py"], check=True)
+        subprocess.run([sys.executable, ROOT / "build_tools" / "native.py"], check=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,6 +19,8 @@ from wiry.evaluation.fold import folded
 from wiry.objectives.adversarial import Adversarial
 from wiry.train.stages import Session, train
 
+pytest.importorskip("wiry.runtime._native", reason="the sparse runtime is not compiled")
+
 
 @pytest.fixture
 def lines():

@@ -18,6 +18,8 @@ from wiry.runtime.simplify import simplify
 from wiry.sparsify.allocate import layerwise
 from wiry.sparsify.structure import block, n_m, unstructured
 
+pytest.importorskip("wiry.runtime._native", reason="the sparse runtime is not compiled")
+
 TOLERANCE = 2e-6  # of the largest logit
 STATISTICS = (torch.tensor([0.4, 0.5, 0.3]), torch.tensor([0.2, 0.3, 0.25]))
 SMALL = {"resnet18": {"width": 16}, "vgg16": {"width": 0.25}}

@@ -12,6 +12,8 @@ from wiry.core.errors import UserError
 from wiry.core.rng import stream
 from wiry.engine.network import SparseNetwork
 
+pytest.importorskip("wiry.runtime._native", reason="the sparse runtime is not compiled")
+
 TOLERANCE = 1e-5  # of the length of a gradient
 
 

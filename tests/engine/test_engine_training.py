@@ -7,6 +7,8 @@ from tests.train.tiny import artifacts, tiny_recipe
 from wiry.core.run import read_metrics
 from wiry.train.stages import train
 
+pytest.importorskip("wiry.runtime._native", reason="the sparse runtime is not compiled")
+
 ATTACK = {"name": "pgd", "eps": 0.1, "steps": 3}
 OBJECTIVES = {
     "adversarial": {"natural_weight": 0.5},

@@ -13,6 +13,8 @@ from wiry.core.errors import UserError
 from wiry.export.sparse_file import save
 from wiry.export.sparse_read import read_sparse
 
+pytest.importorskip("wiry.runtime._native", reason="the sparse runtime is not compiled")
+
 SHAPE = (1, 2, 2)
 
 

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
 from tests.export.example import trained
 
 from wiry.export.sparse_file import save
+
+pytest.importorskip("wiry.runtime._native", reason="the sparse runtime is not compiled")
 
 
 def test_a_fresh_process_with_the_runtime_never_imports_torch(tmp_path):
