@@ -31,7 +31,9 @@ def recipe(engine, *, sparsifier="rigl", objective="adversarial"):
     stages = [{"name": "teacher", "epochs": 0}, stage]
     if objective == "distillation":
         stage["teacher"] = "teacher"
-    return tiny_recipe(stages=stages, model={"name": "cnn-small", "width": 8})
+    recipe = tiny_recipe(stages=stages, model={"name": "cnn-small", "width": 8})
+    monitor = recipe.monitor.model_copy(update={"attack": ATTACK})
+    return recipe.model_copy(update={"monitor": monitor})
 
 
 @pytest.mark.parametrize("sparsifier", ["rigl", "hydra", "gradual"])
@@ -49,4 +51,5 @@ def test_losses_on_the_engine_are_those_of_dense_attacks(objective, tmp_path):
         rows.append(read_metrics(run.stage_dir("sparse") / "metrics.jsonl"))
     assert len(rows[0]) == 2
     for dense, sparse in zip(*rows, strict=True):
-        assert sparse["train_loss"] == pytest.approx(dense["train_loss"], rel=2e-3)
+        for name in ("train_loss", "validation_robust_loss"):
+            assert sparse[name] == pytest.approx(dense[name], rel=2e-3), name

@@ -98,7 +98,9 @@ def fit(training: Training, observers: Sequence[Observer] = ()) -> None:
             t.progress.num_batches += 1
             t.progress.seconds = before + time.monotonic() - started
             for observe in observers:
-                if (row := observe(t)) is not None:
+                with searching_on(t.model, t.twin):
+                    row = observe(t)
+                if row is not None:
                     t.sparsifier.measured(t.model, t.state, row)
 
 

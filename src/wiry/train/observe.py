@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wiry.core import dist
 from wiry.core.files import write_atomic
+from wiry.core.inner import searched
 from wiry.core.mask import Mask, density, prunable
 from wiry.core.recipe import Monitor
 from wiry.core.registry import registry
@@ -152,7 +153,9 @@ def measure(
             sums["accuracy"] += int(right.sum())
             if attack is not None:
                 generator = stream(seed, *names, "monitor", first)
-                loss, still = _judge(model, attack(model, part_x, part_y, generator), part_y)
+                network = searched(model, getattr(attack, "mode", "eval"))
+                found = attack(network, part_x, part_y, generator)
+                loss, still = _judge(model, found, part_y)
                 sums["robust_loss"] += loss
                 sums["robust_accuracy"] += int((right & still).sum())
     finally:
